@@ -1,0 +1,167 @@
+"""Validated settings of every stage. Every field carries its unit in its name or its help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from delineate.errors import SettingsError
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+
+Architecture = Literal["unet", "unet++", "attention-unet", "deeplabv3+"]
+LossName = Literal["ce", "dice", "ce+dice", "focal"]
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown fields are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TilingSettings(Settings):
+    """How an image larger than one tile is cut and merged."""
+
+    tile_px: int = Field(1024, ge=32, description="side of a square tile, pixels")
+    overlap_px: int = Field(128, ge=0, description="how far neighbours overlap at least, pixels")
+    batch: int = Field(1, ge=1, description="tiles given to the engine at once")
+
+    @model_validator(mode="after")
+    def _overlap_leaves_a_core(self) -> TilingSettings:
+        if self.overlap_px > self.tile_px // 2:
+            raise ValueError(
+                f"overlap_px is {self.overlap_px}, more than half of tile_px {self.tile_px}; "
+                f"use {self.tile_px // 2} or less"
+            )
+        return self
+
+
+class PostprocessingSettings(Settings):
+    """What is done to a finished label map, in this order. Zero means: not done."""
+
+    smallest_object_px: int = Field(
+        0, ge=0, description="objects of fewer pixels become background (class 0)"
+    )
+    largest_hole_px: int = Field(
+        0, ge=0, description="holes of at most this many pixels take the class around them"
+    )
+
+
+class ModelSettings(Settings):
+    """Which network is built."""
+
+    architecture: Architecture = "unet"
+    encoder: str = Field("resnet18", description="an encoder of segmentation-models-pytorch")
+    encoder_weights: str | None = Field(
+        None, description="none, 'imagenet' (downloads), or the path of a .safetensors file"
+    )
+    decoder_channels: tuple[int, ...] | None = Field(
+        None, description="channels of the decoder, deepest first; the library's own when left out"
+    )
+
+
+class LossSettings(Settings):
+    """What training minimises."""
+
+    name: LossName = "ce+dice"
+    class_weights: tuple[Positive, ...] | None = Field(
+        None, description="weight of each class in the cross-entropy; equal when left out"
+    )
+    focal_gamma: float = Field(2.0, ge=0.0, description="focusing exponent of the focal loss")
+
+
+class AugmentationSettings(Settings):
+    """The same change for image and mask. Each probability is per sample."""
+
+    scale: tuple[Positive, Positive] = Field(
+        (0.5, 1.5), description="range of the zoom before the crop; 1 keeps the pixel size"
+    )
+    horizontal_flip: Fraction = 0.5
+    vertical_flip: Fraction = 0.0
+    rotation_degrees: float = Field(10.0, ge=0.0, le=180.0, description="largest angle, degrees")
+    rotation: Fraction = Field(0.3, description="probability")
+    elastic: Fraction = Field(0.1, description="probability")
+    elastic_displacement_px: float = Field(8.0, ge=0.0, description="largest shift, pixels")
+    elastic_spacing_px: int = Field(64, ge=4, description="distance of control points, pixels")
+    brightness: float = Field(0.2, ge=0.0, le=1.0, description="largest change, share of range")
+    contrast: float = Field(0.2, ge=0.0, le=1.0, description="largest change of the factor from 1")
+    hue: float = Field(0.03, ge=0.0, le=0.5, description="largest turn, share of a full circle")
+    colour: Fraction = Field(0.8, description="probability of brightness, contrast and hue")
+    blur: Fraction = Field(0.1, description="probability")
+    blur_sigma_px: float = Field(1.5, gt=0.0, description="largest sigma, pixels")
+    noise: Fraction = Field(0.1, description="probability")
+    noise_sigma: float = Field(0.05, ge=0.0, description="largest sigma, share of range")
+
+
+class OptimiserSettings(Settings):
+    """AdamW with a linear warm-up and a cosine to zero."""
+
+    learning_rate: Positive = 1e-3
+    weight_decay: float = Field(1e-2, ge=0.0)
+    warmup: Fraction = Field(0.05, description="share of the training spent warming up")
+    gradient_clip: Positive = Field(1.0, description="largest norm of the gradient")
+
+
+class Plan(Settings):
+    """The configuration of one training: everything but the dataset and how long it lasts."""
+
+    model: ModelSettings = ModelSettings()
+    loss: LossSettings = LossSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    optimiser: OptimiserSettings = OptimiserSettings()
+    tiling: TilingSettings = TilingSettings()
+    postprocessing: PostprocessingSettings = PostprocessingSettings()
+    crop_px: int = Field(256, ge=32, description="side of the square training crop, pixels")
+    batch_size: int = Field(8, ge=1, description="crops in a step")
+    precision: Literal["auto", "32", "bf16", "fp16"] = "auto"
+    validations: int = Field(8, ge=1, description="how often the run is scored on val")
+    patience: int | None = Field(
+        None, ge=1, description="stop after this many validations without a better score"
+    )
+    seed: int = Field(0, ge=0)
+    workers: int = Field(0, ge=0, description="processes that prepare samples; 0 for threads")
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def describe(error: ValidationError) -> str:
+    """One line for each problem that pydantic found, with the field's path and its value."""
+    lines = []
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"]) or "the whole"
+        value = repr(problem["input"])
+        lines.append(f"{place}: {problem['msg']} (found {value[:80]})")
+    return "; ".join(lines)
+
+
+def load_yaml(path: Path, kind: type[S]) -> S:
+    """Read a YAML (or JSON) file into settings of type ``kind``.
+
+    Raises:
+        SettingsError: the file is absent, is no YAML mapping, or a field is wrong.
+    """
+    try:
+        document: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingsError("no such file", where=path) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"is no readable YAML ({error})", where=path) from error
+    if not isinstance(document, dict):
+        raise SettingsError(
+            f"holds a {type(document).__name__}, not a mapping of fields", where=path
+        )
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        raise SettingsError(describe(error), where=path) from error
+
+
+def dump_yaml(settings: BaseModel) -> str:
+    """``settings`` as YAML that :func:`load_yaml` reads back."""
+    text: str = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+    return text

@@ -1,0 +1,1 @@
+"""Files to samples: formats, checks, splits, augmentation, generated images."""
