@@ -23,6 +23,19 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Normalisation(Settings):
+    """Fixed normalisation of raw pixel values, ``(x - mean) / std`` for each channel."""
+
+    mean: tuple[float, ...] = Field(description="for each channel, in raw pixel values")
+    std: tuple[Positive, ...] = Field(description="for each channel, in raw pixel values")
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Normalisation:
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean has {len(self.mean)} values and std {len(self.std)}")
+        return self
+
+
 class TilingSettings(Settings):
     """How an image larger than one tile is cut and merged."""
 
@@ -123,7 +136,20 @@ class Plan(Settings):
         None, ge=1, description="stop after this many validations without a better score"
     )
     seed: int = Field(0, ge=0)
-    workers: int = Field(0, ge=0, description="processes that prepare samples; 0 for threads")
+    checkpoint_s: Positive = Field(60.0, description="seconds between checkpoints at most")
+
+
+class Duration(Settings):
+    """How long a training lasts: a number of steps, or a budget of time."""
+
+    steps: int | None = Field(None, ge=1, description="optimiser steps")
+    budget_s: Positive | None = Field(None, description="seconds from start to bundle")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Duration:
+        if (self.steps is None) == (self.budget_s is None):
+            raise ValueError("give either steps or budget_s")
+        return self
 
 
 S = TypeVar("S", bound=BaseModel)

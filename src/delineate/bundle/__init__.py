@@ -1,0 +1,1 @@
+"""The artefact: manifest, graph, post-processing, and loading it as a predictor."""

@@ -1,0 +1,1 @@
+"""What runs a network. Engines are imported one by one, so that none costs the others."""

@@ -1,0 +1,1 @@
+"""Images larger than one tile: the grid, the blend, the stitched prediction."""

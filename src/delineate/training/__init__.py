@@ -1,0 +1,1 @@
+"""Fit a network: losses, sample stream, schedule, checkpoints, the loop."""

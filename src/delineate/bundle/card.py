@@ -1,0 +1,58 @@
+"""``card.md``: the bundle in words, for people."""
+
+from __future__ import annotations
+
+from delineate.bundle.manifest import Manifest
+
+
+def model_card(manifest: Manifest) -> str:
+    """The model card in Markdown (after Mitchell et al. 2019), from what the manifest knows."""
+    entry = manifest.input
+    size = "any size" if entry.fixed_hw is None else f"{entry.fixed_hw[0]} x {entry.fixed_hw[1]} px"
+    licence = manifest.provenance.get("licence", "unknown")
+    lines = [
+        f"# {manifest.name} {manifest.version}",
+        "",
+        f"A {manifest.task} segmentation model for images of {size}, {entry.channels} channels, "
+        f"{entry.dtype}.",
+        "",
+        "## Classes",
+        "",
+        "| id | name |",
+        "| --- | --- |",
+        *[f"| {item.id} | {item.name} |" for item in manifest.classes],
+        "",
+        "## Use",
+        "",
+        "```",
+        f"delineate predict {manifest.name}.bundle IMAGE -o OUT",
+        f"delineate serve {manifest.name}.bundle",
+        "```",
+        "",
+        "The graph takes raw pixels; normalisation is inside it. Images larger than "
+        f"{manifest.tiling.tile_px} px are cut into tiles that overlap by "
+        f"{manifest.tiling.overlap_px} px or more and are blended.",
+        "",
+        "## Scores",
+        "",
+    ]
+    scores = manifest.variants["float32"].scores
+    if scores:
+        lines += ["| score on the validation split | value |", "| --- | --- |"]
+        lines += [
+            f"| {name} | {'-' if value is None else format(value, '.4f')} |"
+            for name, value in scores.items()
+        ]
+    else:
+        lines.append("Not measured. `delineate evaluate BUNDLE DATASET` measures them.")
+    lines += ["", "## Provenance", "", f"Licence of the weights: {licence}.", ""]
+    for name, value in manifest.provenance.items():
+        if name not in {"licence", "plan", "import"} and value:
+            lines.append(f"- {name.replace('_', ' ')}: {value}")
+    lines += [
+        "",
+        "Scores hold for images like those they were measured on. Look at predictions on your own "
+        "images before you rely on them.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,165 @@
+"""``delineate import-onnx``: somebody else's network becomes a bundle, without PyTorch."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from delineate.bundle.card import model_card
+from delineate.bundle.foreign import ForeignNetwork, read_network
+from delineate.bundle.graph import OutputKind, Wrapping, finish
+from delineate.bundle.manifest import ClassInfo, Colour, InputInfo, Manifest, Variant
+from delineate.bundle.store import write_bundle
+from delineate.config import Normalisation, Settings, TilingSettings
+from delineate.data.palette import default_colours
+from delineate.errors import SettingsError
+from delineate.types import PixelType, Task
+
+
+class ImportOnnxSettings(Settings):
+    """What cannot be read off a network file: the meaning of its input and output."""
+
+    name: str | None = Field(None, description="of the bundle; the file's name when left out")
+    classes: tuple[str, ...] = Field(min_length=2, description="names by id, background included")
+    colours: tuple[Colour, ...] | None = None
+    ignore_index: int | None = None
+    dtype: PixelType = Field("uint8", description="pixel type of the raw images")
+    channel_order: Literal["rgb", "bgr"] = Field("rgb", description="as the network takes them")
+    scale: float = Field(1.0, gt=0, description="the network sees (x * scale - mean) / std")
+    mean: tuple[float, ...] = Field((0.0,), description="after scale, in the network's order")
+    std: tuple[float, ...] = Field((1.0,), description="after scale, in the network's order")
+    output_kind: Literal["logits", "softmax", "sigmoid"] = "logits"
+    output_planes: tuple[int, ...] | None = Field(
+        None, description="planes of the output that are the classes, in their order; all if none"
+    )
+    output: str | None = Field(None, description="name of the output, when there are several")
+    fit: Literal["resize", "tile"] | None = Field(
+        None, description="for a network of one size: resize every image to it, or cut tiles"
+    )
+    multiple_of: int | None = Field(
+        None, ge=1, description="sizes the network takes; found by trying when left out"
+    )
+    tiling: TilingSettings = TilingSettings()
+    licence: str = Field("unknown", description="of the weights")
+    source: str = Field("", description="where the network comes from")
+
+
+def import_onnx(
+    path: Path, out: Path, settings: ImportOnnxSettings, *, force: bool = False
+) -> Manifest:
+    """Turn an ONNX file into a bundle.
+
+    Raises:
+        ModelError: the network cannot be used.
+        SettingsError: the settings and the network disagree.
+        OutputError: ``out`` exists or cannot be written.
+    """
+    network = read_network(path, settings.output)
+    _check(network, settings, path)
+    wrapping = _wrapping(network, settings)
+    model = finish(network.model, wrapping)
+    colours = settings.colours or default_colours(len(settings.classes))
+    manifest = Manifest(
+        name=settings.name or path.stem,
+        task=wrapping.task,
+        classes=tuple(
+            ClassInfo(id=i, name=name, colour=colours[i]) for i, name in enumerate(settings.classes)
+        ),
+        ignore_index=settings.ignore_index,
+        input=InputInfo(
+            channels=wrapping.channels,
+            dtype=wrapping.dtype,
+            multiple_of=wrapping.multiple_of,
+            fixed_hw=network.fixed_hw if settings.fit == "tile" else None,
+            largest_batch=1 if network.fixed_batch else None,
+            normalisation=wrapping.normalisation,
+        ),
+        tiling=settings.tiling,
+        variants={"float32": Variant(file="model.onnx")},
+        provenance={
+            "imported_from": path.name,
+            "source": settings.source,
+            "licence": settings.licence,
+            "opset_of_source": network.opset,
+            "import": settings.model_dump(mode="json", exclude_defaults=True),
+            "software": {
+                name: importlib.metadata.version(name) for name in ("delineate", "onnx")
+            },
+        },
+    )
+    files = {"model.onnx": model.SerializeToString(), "card.md": model_card(manifest).encode()}
+    write_bundle(out, manifest, files, force=force)
+    return manifest
+
+
+def _check(network: ForeignNetwork, settings: ImportOnnxSettings, path: Path) -> None:
+    if network.fixed_hw is not None and settings.fit is None:
+        height, width = network.fixed_hw
+        raise SettingsError(
+            f"takes images of {height} x {width} pixels (height x width) only",
+            where=path,
+            mend="Add --fit resize (every image is resized to it) or --fit tile (tiles of it).",
+        )
+    if network.fixed_hw is None and settings.fit is not None:
+        raise SettingsError(
+            f"takes images of any size, so --fit {settings.fit} has no meaning", where=path
+        )
+    planes = settings.output_planes
+    if planes is not None and not all(0 <= plane < network.planes for plane in planes):
+        raise SettingsError(
+            f"output planes {planes} were asked for, the network gives {network.planes} (0 to "
+            f"{network.planes - 1})",
+            where=path,
+        )
+    count = network.planes if planes is None else len(planes)
+    classes = len(settings.classes)
+    if count != classes and not (count == 1 and classes == 2):
+        raise SettingsError(
+            f"{classes} classes were named and the network gives {count} planes",
+            where=path,
+            mend="Name one class for each plane, background included, or choose planes with "
+            "--output-planes.",
+        )
+    for name, values in (("mean", settings.mean), ("std", settings.std)):
+        if len(values) not in (1, network.channels):
+            raise SettingsError(
+                f"{name} has {len(values)} values, the network takes {network.channels} channels",
+                where=path,
+                mend=f"Give 1 or {network.channels} values.",
+            )
+    if settings.channel_order == "bgr" and network.channels != 3:
+        raise SettingsError(
+            f"channel order bgr was asked for, the network takes {network.channels} channels",
+            where=path,
+        )
+    if settings.colours is not None and len(settings.colours) != classes:
+        raise SettingsError(f"{len(settings.colours)} colours for {classes} classes", where=path)
+
+
+def _wrapping(network: ForeignNetwork, settings: ImportOnnxSettings) -> Wrapping:
+    planes = network.planes if settings.output_planes is None else len(settings.output_planes)
+    task: Task = "binary" if planes == 1 else "multiclass"
+    kind: OutputKind = "logits" if settings.output_kind == "logits" else "probabilities"
+    per_channel = network.channels
+    mean = settings.mean * per_channel if len(settings.mean) == 1 else settings.mean
+    std = settings.std * per_channel if len(settings.std) == 1 else settings.std
+    return Wrapping(
+        channels=network.channels,
+        dtype=settings.dtype,
+        task=task,
+        classes=len(settings.classes),
+        normalisation=Normalisation(
+            mean=tuple(value / settings.scale for value in mean),
+            std=tuple(value / settings.scale for value in std),
+        ),
+        channel_order=(2, 1, 0) if settings.channel_order == "bgr" else None,
+        layout=network.layout,
+        multiple_of=settings.multiple_of or network.multiple_of,
+        resize_hw=network.fixed_hw if settings.fit == "resize" else None,
+        output_kind=kind,
+        output_planes=settings.output_planes,
+        rescale_output=network.rescales,
+    )

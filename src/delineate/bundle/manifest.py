@@ -1,0 +1,138 @@
+"""``manifest.json``: what a bundle is, checked field by field when it is read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from delineate.config import (
+    Normalisation,
+    Positive,
+    PostprocessingSettings,
+    Settings,
+    TilingSettings,
+    describe,
+)
+from delineate.errors import BundleError
+from delineate.types import PixelType, PredictorSpec, Task
+
+SCHEMA_VERSION = 1
+Colour = tuple[int, int, int]
+
+
+class ClassInfo(Settings):
+    """One class, background included."""
+
+    id: int = Field(ge=0)
+    name: str
+    colour: Colour = Field(description="red, green, blue, 0 to 255")
+
+
+class InputInfo(Settings):
+    """What the graph takes."""
+
+    channels: int = Field(ge=1)
+    dtype: PixelType
+    multiple_of: int = Field(1, ge=1, description="sizes that are multiples need no padding")
+    fixed_hw: tuple[int, int] | None = Field(None, description="the only size taken, pixels")
+    largest_batch: int | None = Field(None, ge=1)
+    pixel_size_um: Positive | None = Field(None, description="micrometres of the training images")
+    normalisation: Normalisation = Field(description="already inside the graph; for reference")
+
+
+class Tolerance(Settings):
+    """How far golden outputs may be missed on another processor."""
+
+    labels: float = Field(0.002, ge=0, description="share of pixels that may change class")
+    summary: float = Field(0.01, ge=0, description="largest difference of a summary value")
+
+
+class Variant(Settings):
+    """One network file of the bundle."""
+
+    file: str
+    precision: Literal["float32", "bfloat16", "float16", "int8"] = "float32"
+    scores: dict[str, float | None] = Field({}, description="on the validation split")
+    latency_ms: dict[str, float] = Field({}, description="median, by engine and size, when measured")
+    tolerance: Tolerance = Tolerance()
+
+
+class Manifest(Settings):
+    """The whole manifest."""
+
+    schema_version: int = SCHEMA_VERSION
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    version: str = "1"
+    task: Task
+    classes: tuple[ClassInfo, ...] = Field(min_length=2)
+    ignore_index: int | None = None
+    input: InputInfo
+    tiling: TilingSettings = TilingSettings()
+    postprocessing: PostprocessingSettings = PostprocessingSettings()
+    variants: dict[str, Variant]
+    provenance: dict[str, Any] = Field({}, description="dataset hash, plan, versions, licences")
+    files: dict[str, str] = Field({}, description="SHA-256 of every other file of the bundle")
+
+    @field_validator("classes")
+    @classmethod
+    def _ids_count_up(cls, classes: tuple[ClassInfo, ...]) -> tuple[ClassInfo, ...]:
+        if [item.id for item in classes] != list(range(len(classes))):
+            raise ValueError("class ids must count up from 0 without gaps")
+        return classes
+
+    @model_validator(mode="after")
+    def _float_variant(self) -> Manifest:
+        if "float32" not in self.variants:
+            raise ValueError("the variant float32 is missing")
+        return self
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(item.name for item in self.classes)
+
+    @property
+    def colours(self) -> tuple[Colour, ...]:
+        return tuple(item.colour for item in self.classes)
+
+    def spec(self) -> PredictorSpec:
+        """What a predictor of this bundle takes and gives."""
+        return PredictorSpec(
+            classes=self.class_names,
+            task=self.task,
+            channels=self.input.channels,
+            dtype=self.input.dtype,
+            multiple_of=self.input.multiple_of,
+            fixed_hw=self.input.fixed_hw,
+            largest_batch=self.input.largest_batch,
+        )
+
+
+def read_manifest(text: bytes, where: str) -> Manifest:
+    """Parse ``manifest.json``.
+
+    Raises:
+        BundleError: it is no JSON, of another schema version, or a field is wrong.
+    """
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise BundleError(f"manifest.json is no JSON ({error})", where=where) from error
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"manifest.json has schema version {version}, this delineate reads {SCHEMA_VERSION}",
+            where=where,
+            mend="Install the delineate that wrote it, or export the bundle again.",
+        )
+    if document.get("task") == "multilabel":
+        raise BundleError(
+            "the task multilabel is reserved and not supported",
+            where=where,
+            mend="Train one binary model for each label.",
+        )
+    try:
+        return Manifest.model_validate(document)
+    except ValidationError as error:
+        raise BundleError(f"manifest.json is wrong: {describe(error)}", where=where) from error

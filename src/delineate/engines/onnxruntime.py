@@ -1,0 +1,92 @@
+"""ONNX Runtime as an engine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from delineate.engines.check import check_batch
+from delineate.engines.prune import prune
+from delineate.errors import EngineError
+from delineate.types import OUTPUTS, Images, Output, Prediction, PredictorSpec
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class OnnxRuntimePredictor:
+    """Runs a finished graph with ONNX Runtime.
+
+    One session is made for each combination of outputs that is asked for, on first use.
+
+    Args:
+        model: the finished graph (see ``bundle/graph.py``).
+        spec: what it takes and gives.
+        device: ``cpu`` or ``cuda``.
+        threads: threads inside one call; None leaves it to ONNX Runtime (all cores).
+
+    Raises:
+        EngineError: the device is absent, or ONNX Runtime refuses the graph.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        spec: PredictorSpec,
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+    ) -> None:
+        self._spec = spec
+        self._model = model
+        self._provider = _provider(device)
+        self._threads = threads
+        self._sessions: dict[tuple[Output, ...], ort.InferenceSession] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def spec(self) -> PredictorSpec:
+        return self._spec
+
+    def predict(self, images: Images, outputs: Sequence[Output] = ("labels",)) -> Prediction:
+        check_batch(images, outputs, self._spec)
+        wanted: tuple[Output, ...] = tuple(name for name in OUTPUTS if name in outputs)
+        session = self._session(wanted)
+        results = session.run(list(wanted), {"image": np.ascontiguousarray(images)})
+        prediction: Any = dict(zip(wanted, results, strict=True))
+        return prediction  # type: ignore[no-any-return]
+
+    def _session(self, outputs: tuple[Output, ...]) -> ort.InferenceSession:
+        with self._lock:
+            if outputs not in self._sessions:
+                self._sessions[outputs] = self._compile(outputs)
+            return self._sessions[outputs]
+
+    def _compile(self, outputs: tuple[Output, ...]) -> ort.InferenceSession:
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+        graph = prune(self._model, outputs).SerializeToString()
+        try:
+            return ort.InferenceSession(graph, options, providers=[self._provider])
+        except Exception as error:  # ONNX Runtime raises a family of its own, without a base
+            raise EngineError(
+                f"ONNX Runtime {ort.__version__} refuses the graph ({error})"
+            ) from error
+
+
+def _provider(device: str) -> str:
+    name = PROVIDERS.get(device)
+    available = ort.get_available_providers()
+    if name is None or name not in available:
+        present = [device for device, provider in PROVIDERS.items() if provider in available]
+        raise EngineError(
+            f"device {device!r} is not offered by this ONNX Runtime",
+            mend=f"Choose {' or '.join(present)}; cuda needs the onnxruntime-gpu package.",
+        )
+    return name

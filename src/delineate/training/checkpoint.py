@@ -1,0 +1,125 @@
+"""Checkpoints: one safetensors file, written whole or not at all, never unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from delineate.data.files import atomic_file
+from delineate.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands.
+
+    Attributes:
+        step: optimiser steps done.
+        elapsed_s: seconds spent so far, validation and checkpoints included.
+        best_score: best mIoU on val so far, -1 before the first validation.
+        best_step: when it was reached.
+        validations: validations done.
+        stale: validations since the best.
+    """
+
+    step: int = 0
+    elapsed_s: float = 0.0
+    best_score: float = -1.0
+    best_step: int = 0
+    validations: int = 0
+    stale: int = 0
+
+
+def save_checkpoint(
+    path: Path,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer | None,
+    progress: Progress,
+    identity: str,
+) -> None:
+    """Write weights, optimiser and progress atomically.
+
+    Args:
+        path: a ``.safetensors`` file.
+        model: the bare module.
+        optimiser: left out of the best checkpoint, which is for using, not for resuming.
+        progress: where the training stands.
+        identity: hash of the plan and the dataset, checked by :func:`load_checkpoint`.
+    """
+    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+    if optimiser is not None:
+        for index, entry in optimiser.state_dict()["state"].items():
+            for name, value in entry.items():
+                tensors[f"optimiser/{index}/{name}"] = torch.as_tensor(value)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    header = {
+        "progress": json.dumps(asdict(progress)),
+        "identity": identity,
+        "sha256": _digest(tensors),
+    }
+    with atomic_file(path) as part:
+        save_file(tensors, part, metadata=header)
+
+
+def load_checkpoint(
+    path: Path,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer | None,
+    identity: str | None,
+) -> Progress:
+    """Read a checkpoint into ``model`` and ``optimiser``.
+
+    Raises:
+        CheckpointError: the file is damaged, or of another plan, dataset or network.
+    """
+    mend = "Delete it to go on from the other checkpoint, or train again."
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        progress = Progress(**json.loads(header["progress"]))
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"is no readable checkpoint ({error})", where=path, mend=mend) from error
+    if header.get("sha256") != _digest(tensors):
+        raise CheckpointError("was altered: its SHA-256 does not match", where=path, mend=mend)
+    if identity is not None and header.get("identity") != identity:
+        raise CheckpointError(
+            "belongs to another plan or dataset",
+            where=path,
+            mend="Resume with the plan and the dataset it was trained with, or train elsewhere.",
+        )
+    weights = {n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError("belongs to another network", where=path) from error
+    if optimiser is not None:
+        optimiser.load_state_dict(_optimiser_state(optimiser, tensors))
+    return progress
+
+
+def _optimiser_state(
+    optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]
+) -> dict[str, Any]:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimiser/"):
+            _, index, field = name.split("/")
+            state.setdefault(int(index), {})[field] = value
+    return {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

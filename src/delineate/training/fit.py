@@ -1,0 +1,359 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import UInt
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from delineate.config import Duration, Normalisation, Plan
+from delineate.data.dataset import Sample
+from delineate.engines.pytorch import TorchPredictor, as_tensor
+from delineate.errors import RefusedError
+from delineate.evaluation.evaluate import Evaluation, Read, evaluate
+from delineate.models.build import build, multiple_of
+from delineate.tiling.segment import segment
+from delineate.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from delineate.training.log import RunLog
+from delineate.training.losses import build_loss
+from delineate.training.schedule import StepCount, TimeBudget, learning_rate_factor
+from delineate.training.stream import Prepare, SampleStream
+from delineate.types import Images, PixelType, PredictorSpec, Task
+
+VALIDATION_SHARE = 0.1  # of a time budget, at most, goes into validations before the last
+EXPORT_S = 20.0  # kept of a time budget for the export, about what a U-Net takes on two cores
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: what is fitted to what, and where it is written.
+
+    Attributes:
+        run: folder of the run; ``checkpoints/`` and the logs go there.
+        identity: hash of plan and dataset, so that a checkpoint is never resumed with others.
+    """
+
+    plan: Plan
+    duration: Duration
+    run: Path
+    identity: str
+    classes: tuple[str, ...]
+    task: Task
+    channels: int
+    dtype: PixelType
+    normalisation: Normalisation
+    ignore_index: int | None
+    train: Sequence[Sample]
+    val: Sequence[Sample]
+    read: Read
+    prepare: Prepare
+
+    @property
+    def last(self) -> Path:
+        return self.run / "checkpoints" / "last.safetensors"
+
+    @property
+    def best(self) -> Path:
+        return self.run / "checkpoints" / "best.safetensors"
+
+    def spec(self, module: nn.Module) -> PredictorSpec:
+        return PredictorSpec(
+            classes=self.classes,
+            task=self.task,
+            channels=self.channels,
+            dtype=self.dtype,
+            multiple_of=multiple_of(module),
+        )
+
+    def build(self) -> nn.Module:
+        """The network of the plan, with the plan's random weights."""
+        torch.manual_seed(self.plan.seed)
+        return build(
+            self.plan.model, channels=self.channels, classes=len(self.classes), task=self.task
+        )
+
+
+@dataclass(frozen=True)
+class Event:
+    """What the loop tells while it runs.
+
+    Attributes:
+        fraction: of the training that is done, 0 to 1.
+        remaining_s: seconds to the end, estimated.
+        val_miou: of the newest validation, or None.
+    """
+
+    kind: Literal["step", "validation", "stopped"]
+    step: int
+    fraction: float
+    remaining_s: float
+    loss: float
+    images_per_s: float
+    val_miou: float | None
+    best_miou: float | None
+
+
+class Clock:
+    """Seconds spent on a run, over all its resumes; survives a kill to within a second."""
+
+    def __init__(self, path: Path, spent_s: float) -> None:
+        self._path = path
+        try:
+            spent_s = max(spent_s, float(path.read_text()))
+        except (OSError, ValueError):  # a first start, or a kill in the middle of a write
+            pass
+        self._start = time.monotonic() - spent_s
+        self._written = 0.0
+
+    def elapsed_s(self) -> float:
+        now = time.monotonic() - self._start
+        if now - self._written >= 1.0:
+            part = self._path.with_suffix(".part")
+            part.write_text(f"{now:.3f}")
+            os.replace(part, self._path)  # noqa: PTH105
+            self._written = now
+        return now
+
+
+def fit(
+    job: Job, *, resume: bool = False, clock: Clock, watch: Callable[[Event], None] | None = None
+) -> Progress:
+    """Train until the duration is over; the best weights on val are in ``job.best``.
+
+    Killed at any moment and resumed, a training by steps ends on one device with the weights of
+    an uninterrupted one.
+
+    Args:
+        job: the training.
+        resume: go on from ``job.last`` if it is there.
+        clock: counts the seconds, the caller's own work included.
+        watch: told about every step and validation.
+
+    Raises:
+        CheckpointError: ``job.last`` is damaged or of another plan or dataset.
+        RefusedError: the loss is no number any more.
+    """
+    fabric = Fabric(accelerator="auto", devices=1, precision=precision(job.plan.precision))  # type: ignore[arg-type]
+    module = job.build().to(memory_format=torch.channels_last)
+    settings = job.plan.optimiser
+    optimiser = torch.optim.AdamW(
+        module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    state = Progress()
+    if resume and job.last.exists():
+        state = load_checkpoint(job.last, module, optimiser, job.identity)
+    model, optimiser = fabric.setup(module, optimiser)
+    loop = _Loop(job, fabric, module, model, optimiser, state, clock, watch)
+    with RunLog(job.run, state.step) as log:
+        loop.run(log)
+    return loop.state
+
+
+def precision(wanted: str) -> str:
+    """Fabric's name of a precision; ``auto`` takes bf16 or fp16 where the hardware is fast in it."""
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            wanted = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        else:
+            has = torch.cpu.get_capabilities()
+            wanted = "bf16" if has.get("avx512_bf16") or has.get("amx_bf16") else "32"
+    return {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[wanted]
+
+
+class _Loop:
+    """The state of a running training."""
+
+    def __init__(
+        self,
+        job: Job,
+        fabric: Fabric,
+        module: nn.Module,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        state: Progress,
+        clock: Clock,
+        watch: Callable[[Event], None] | None,
+    ) -> None:
+        self.job, self.fabric, self.module, self.model = job, fabric, module, model
+        self.optimiser, self.state, self.clock, self.watch = optimiser, state, clock, watch
+        self.criterion = build_loss(
+            job.plan.loss, classes=len(job.classes), task=job.task, ignore_index=job.ignore_index
+        ).to(fabric.device)
+        self.length: StepCount | TimeBudget
+        if job.duration.steps is not None:
+            self.length = StepCount(job.duration.steps)
+        else:
+            self.length = TimeBudget(float(job.duration.budget_s or 0), EXPORT_S)
+        shape = (1, -1, 1, 1)
+        mean = torch.tensor(job.normalisation.mean, device=fabric.device).reshape(shape)
+        std = torch.tensor(job.normalisation.std, device=fabric.device).reshape(shape)
+        self.scale, self.offset = 1 / std, -mean / std
+        self.saved_at_s = self.validated_s = self.validation_s = 0.0
+        self.newest_miou: float | None = None
+
+    def fraction(self) -> float:
+        return self.length.progress(self.state.step, self.clock.elapsed_s())
+
+    def run(self, log: RunLog) -> None:
+        plan = self.job.plan
+        stream = SampleStream(
+            self.job.train, self.job.read, self.job.prepare, plan.batch_size, plan.seed
+        )
+        batches = stream.batches(self.state.step)
+        self.saved_at_s = self.clock.elapsed_s()
+        self.model.train()
+        try:
+            while (fraction := self.fraction()) < 1 and not self._stale():
+                began = time.perf_counter()
+                images, masks = next(batches)
+                factor = learning_rate_factor(fraction, plan.optimiser.warmup)
+                for group in self.optimiser.param_groups:
+                    group["lr"] = plan.optimiser.learning_rate * factor
+                loss = self._step(images, masks)
+                self.state = replace(self.state, step=self.state.step + 1)
+                rate = len(images) / (time.perf_counter() - began)
+                self._note(log, loss, rate, factor)
+        finally:
+            batches.close()  # type: ignore[attr-defined]
+        if self.newest_miou is None or self.state.validations < plan.validations:
+            self._validate(log, plan.validations)
+        self._save()
+
+    def _step(self, images: Images, masks: UInt[np.ndarray, "n h w"]) -> float:
+        # the state of dropout and the like comes from seed and step, so a resume repeats it
+        torch.manual_seed((self.job.plan.seed << 32) + self.state.step)
+        device = self.fabric.device
+        x = as_tensor(images, device) * self.scale + self.offset
+        target = torch.from_numpy(masks.astype(np.int64)).to(device)
+        logits: Tensor = self.model(x.contiguous(memory_format=torch.channels_last))
+        loss: Tensor = self.criterion(logits, target)
+        self.fabric.backward(loss)
+        norm = self.job.plan.optimiser.gradient_clip
+        self.fabric.clip_gradients(self.model, self.optimiser, max_norm=norm, error_if_nonfinite=False)  # type: ignore[arg-type]
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise RefusedError(
+                f"the loss is {value} at step {self.state.step}",
+                where=self.job.run,
+                mend="Lower optimiser.learning_rate in the plan, or set precision to 32. The last "
+                "good weights are in checkpoints/.",
+            )
+        return value
+
+    def _note(self, log: RunLog, loss: float, rate: float, factor: float) -> None:
+        """After a step: log it, validate and save when due."""
+        step, plan = self.state.step, self.job.plan
+        if step % 10 == 0 or step == 1:
+            log.write(
+                {
+                    "step": step,
+                    "elapsed_s": round(self.clock.elapsed_s(), 2),
+                    "learning_rate": plan.optimiser.learning_rate * factor,
+                    "loss": round(loss, 6),
+                    "images_per_s": round(rate, 3),
+                }
+            )
+        fraction = self.fraction()
+        due = min(int(fraction * plan.validations), plan.validations)
+        if due > self.state.validations and fraction < 1 and self._affordable():
+            self._validate(log, due)
+        elif self.clock.elapsed_s() - self.saved_at_s > plan.checkpoint_s:
+            self._save()
+        self._tell("step", loss, rate)
+
+    def _affordable(self) -> bool:
+        if isinstance(self.length, StepCount):
+            return True
+        spent = self.validated_s + self.validation_s
+        return spent <= VALIDATION_SHARE * self.clock.elapsed_s()
+
+    def _stale(self) -> bool:
+        patience = self.job.plan.patience
+        return patience is not None and self.state.stale >= patience
+
+    def _validate(self, log: RunLog, due: int) -> None:
+        began = time.perf_counter()
+        found = self._evaluate()
+        self.validation_s = time.perf_counter() - began
+        self.validated_s += self.validation_s
+        if isinstance(self.length, TimeBudget):
+            self.length.reserve_s = EXPORT_S + 1.1 * self.validation_s
+        self.newest_miou = miou = found.scores.mean_iou
+        better = miou > self.state.best_score
+        self.state = replace(
+            self.state,
+            validations=due,
+            best_score=max(miou, self.state.best_score),
+            best_step=self.state.step if better else self.state.best_step,
+            stale=0 if better else self.state.stale + 1,
+        )
+        if better:
+            save_checkpoint(self.job.best, self.module, None, self.state, self.job.identity)
+        self._save()
+        log.write(
+            {
+                "step": self.state.step,
+                "elapsed_s": round(self.clock.elapsed_s(), 2),
+                "val_miou": miou,
+                "val_dice": found.scores.mean_dice,
+            }
+        )
+        self._tell("validation", math.nan, 0.0)
+
+    def _evaluate(self) -> Evaluation:
+        self.model.eval()
+        predictor = TorchPredictor(
+            self.module, self.job.spec(self.module), self.job.normalisation, autocast=self._autocast()
+        )
+        plan = self.job.plan
+        try:
+            return evaluate(
+                self.job.val,
+                self.job.read,
+                lambda image: segment(
+                    predictor, image, tiling=plan.tiling, postprocessing=plan.postprocessing
+                )["labels"][0],
+                classes=self.job.classes,
+                ignore_index=self.job.ignore_index,
+            )
+        finally:
+            self.model.train()
+
+    def _autocast(self) -> torch.dtype | None:
+        kind = precision(self.job.plan.precision)
+        return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(kind)
+
+    def _save(self) -> None:
+        self.saved_at_s = self.clock.elapsed_s()
+        self.state = replace(self.state, elapsed_s=self.saved_at_s)
+        save_checkpoint(self.job.last, self.module, self.optimiser, self.state, self.job.identity)
+
+    def _tell(self, kind: Literal["step", "validation"], loss: float, rate: float) -> None:
+        if self.watch is None:
+            return
+        elapsed_s = self.clock.elapsed_s()
+        best = self.state.best_score
+        self.watch(
+            Event(
+                kind=kind,
+                step=self.state.step,
+                fraction=min(self.fraction(), 1.0),
+                remaining_s=self.length.remaining_s(self.state.step, elapsed_s),
+                loss=loss,
+                images_per_s=rate,
+                val_miou=self.newest_miou,
+                best_miou=None if best < 0 else best,
+            )
+        )

@@ -1,0 +1,75 @@
+"""What a training writes down: ``metrics.csv`` and TensorBoard events."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from types import TracebackType
+
+from torch.utils.tensorboard import SummaryWriter
+
+from delineate.data.files import write_text
+
+COLUMNS = ("step", "elapsed_s", "learning_rate", "loss", "images_per_s", "val_miou", "val_dice")
+Row = dict[str, float | None]
+
+
+class RunLog:
+    """Writes rows to a CSV file and to TensorBoard.
+
+    Args:
+        run: the run's folder.
+        step: rows of later steps are dropped: they come again after a resume.
+    """
+
+    def __init__(self, run: Path, step: int) -> None:
+        self._path = run / "metrics.csv"
+        kept = [row for row in read_metrics(run) if (row["step"] or 0) <= step]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(_blank_none(row) for row in kept)
+        write_text(self._path, text.getvalue())
+        self._file = self._path.open("a", newline="", encoding="utf-8")
+        self._csv = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+
+    def write(self, row: Row) -> None:
+        """Write one row; columns that are left out stay empty."""
+        self._csv.writerow(_blank_none(row))
+        self._file.flush()
+        for name, value in row.items():
+            if name != "step" and value is not None:
+                self._board.add_scalar(name, value, int(row["step"] or 0))
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+        self._board.close()
+
+
+def _blank_none(row: Row) -> dict[str, str | float]:
+    return {name: "" if value is None else value for name, value in row.items()}
+
+
+def read_metrics(run: Path) -> list[Row]:
+    """The rows of ``metrics.csv``, empty cells as None; a half-written last row is left out."""
+    path = run / "metrics.csv"
+    if not path.exists():
+        return []
+    rows: list[Row] = []
+    with path.open(newline="", encoding="utf-8") as file:
+        for raw in csv.DictReader(file):
+            try:
+                rows.append({n: float(raw[n]) if raw[n] else None for n in COLUMNS})
+            except (TypeError, ValueError, KeyError):
+                break
+    return rows
