@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -74,6 +75,9 @@ class ModelSettings(Settings):
     )
     decoder_channels: tuple[int, ...] | None = Field(
         None, description="channels of the decoder, deepest first; the library's own when left out"
+    )
+    downscale: Literal[1, 2, 4] = Field(
+        1, description="the network sees blocks of this many pixels squared as one"
     )
 
 
@@ -155,6 +159,39 @@ class Duration(Settings):
 S = TypeVar("S", bound=BaseModel)
 
 
+def checked(kind: type[S], document: Mapping[str, Any], where: str | Path) -> S:
+    """Make settings of type ``kind`` from plain values.
+
+    Raises:
+        SettingsError: a field is unknown, missing or wrong.
+    """
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        raise SettingsError(describe(error), where=where) from error
+
+
+def with_changes(settings: S, changes: Mapping[str, Any], where: str | Path) -> S:
+    """A copy of ``settings`` with some fields changed and everything checked again.
+
+    Args:
+        settings: what to start from.
+        changes: new values by dotted path, ``{"model.encoder": "resnet34"}``.
+        where: what to name when a value is wrong.
+
+    Raises:
+        SettingsError: a value is wrong.
+    """
+    document = settings.model_dump()
+    for path, value in changes.items():
+        *parents, field = path.split(".")
+        target = document
+        for parent in parents:
+            target = target[parent]
+        target[field] = value
+    return checked(type(settings), document, where)
+
+
 def describe(error: ValidationError) -> str:
     """One line for each problem that pydantic found, with the field's path and its value."""
     lines = []
@@ -165,11 +202,11 @@ def describe(error: ValidationError) -> str:
     return "; ".join(lines)
 
 
-def load_yaml(path: Path, kind: type[S]) -> S:
-    """Read a YAML (or JSON) file into settings of type ``kind``.
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML (or JSON) mapping.
 
     Raises:
-        SettingsError: the file is absent, is no YAML mapping, or a field is wrong.
+        SettingsError: the file is absent or is no YAML mapping.
     """
     try:
         document: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -181,10 +218,16 @@ def load_yaml(path: Path, kind: type[S]) -> S:
         raise SettingsError(
             f"holds a {type(document).__name__}, not a mapping of fields", where=path
         )
-    try:
-        return kind.model_validate(document)
-    except ValidationError as error:
-        raise SettingsError(describe(error), where=path) from error
+    return document
+
+
+def load_yaml(path: Path, kind: type[S]) -> S:
+    """Read a YAML (or JSON) file into settings of type ``kind``.
+
+    Raises:
+        SettingsError: the file is absent, is no YAML mapping, or a field is wrong.
+    """
+    return checked(kind, read_yaml(path), path)
 
 
 def dump_yaml(settings: BaseModel) -> str:

@@ -3,6 +3,7 @@
 DelineateError                 what was found, where, and what to do
 ├── InputError                 the input or the usage is wrong (exit status 2)
 │   ├── ImageError             an image cannot be read or does not fit the model
+│   │   └── PixelLimitError    an image has more pixels than the limit
 │   ├── MaskError              a mask cannot be read or does not fit its image or classes
 │   ├── DatasetError           a dataset folder or its dataset.yaml is wrong
 │   ├── BundleError            a bundle is damaged, altered or of another schema
@@ -47,6 +48,10 @@ class InputError(DelineateError):
 
 class ImageError(InputError):
     """An image cannot be read or does not fit the model."""
+
+
+class PixelLimitError(ImageError):
+    """An image has more pixels than the limit."""
 
 
 class MaskError(InputError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias, TypedDict
+from typing import Literal, Protocol, TypeAlias, TypedDict, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Shaped, UInt, UInt8
@@ -69,6 +69,7 @@ class PredictorSpec:
         return (*(f"share/{name}" for name in self.classes), "mean_confidence", "mean_entropy")
 
 
+@runtime_checkable
 class Predictor(Protocol):
     """Images in, finished results out, whatever runs the network.
 

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from delineate.data.dataset import (
     INFO_FILE,
     DatasetInfo,
+    count_ids,
     find_splits,
     list_files,
     read_info,
@@ -26,7 +25,6 @@ from delineate.data.images import read_image
 from delineate.data.masks import read_mask
 from delineate.data.palette import is_background
 from delineate.errors import DatasetError, DelineateError, MaskError
-from delineate.types import LabelMap
 
 FindingKind = Literal[
     "missing mask",
@@ -232,7 +230,7 @@ def _look(root: Path, pair: _Pair, info: DatasetInfo) -> _Seen:
         refuse_other_ids(labels, info.classes, info.ignore_index, pair.mask)
     except MaskError as error:
         seen.findings.append(_finding("ids", root, pair.mask, error))
-    ids = _ids(labels)
+    ids = count_ids(labels)
     seen.class_ids = frozenset(i for i in ids if i < len(info.classes) and i != info.ignore_index)
     empty = _empty(ids, info)
     if empty:
@@ -245,15 +243,6 @@ def _look(root: Path, pair: _Pair, info: DatasetInfo) -> _Seen:
             )
         )
     return seen
-
-
-def _ids(labels: LabelMap) -> list[int]:
-    if labels.dtype == np.uint8:
-        # a table of 256 is many times faster than sorting, and copies nothing
-        present = np.zeros(256, bool)
-        present[labels] = True
-        return [int(i) for i in np.flatnonzero(present)]
-    return [int(i) for i in np.flatnonzero(np.bincount(labels.ravel()))]
 
 
 def _empty(ids: Iterable[int], info: DatasetInfo) -> str:
@@ -285,8 +274,7 @@ def _mixed_types(root: Path, pairs: Sequence[_Pair], seen: Sequence[_Seen]) -> l
         )
         for pair, s in zip(pairs, seen, strict=True)
         if s.pixel_type is not None
-        and ((3 if s.pixel_type[0] == 1 else s.pixel_type[0]), s.pixel_type[1])
-        != (channels, dtype)
+        and ((3 if s.pixel_type[0] == 1 else s.pixel_type[0]), s.pixel_type[1]) != (channels, dtype)
     ]
 
 

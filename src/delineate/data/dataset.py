@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from jaxtyping import UInt
 from pydantic import Field, field_validator, model_validator
 
 from delineate.config import Positive, Settings, dump_yaml, load_yaml
@@ -317,7 +318,9 @@ def read_pair(sample: Sample, info: DatasetInfo) -> tuple[Image, LabelMap]:
     return image, labels
 
 
-def refuse_other_size(image: Image, labels: LabelMap, mask: Path, picture: Path) -> None:
+def refuse_other_size(
+    image: Image, labels: UInt[np.ndarray, "rows columns"], mask: Path, picture: Path
+) -> None:
     """Raise MaskError when an image (H, W, C) and a mask (H, W) differ in size."""
     if image.shape[:2] != labels.shape:
         (height, width), (image_height, image_width) = labels.shape, image.shape[:2]
@@ -336,20 +339,24 @@ def refuse_other_ids(
     other = unknown_ids(labels, len(classes), ignore_index)
     if not other:
         return
+    several = len(other) > 1
     pixels = sum(other.values())
     ids = ", ".join(str(i) for i in list(other)[:8]) + (", ..." if len(other) > 8 else "")
     ignored = "" if ignore_index is None else f" and {ignore_index} is ignored"
-    several = len(other) > 1
-    mend = f"Name the classes up to {max(other)} in classes" if max(other) < 256 else ""
-    if ignore_index is None and len(other) == 1:
-        mend = f"If it means void, set ignore_index: {max(other)}; otherwise name " + (
-            f"classes up to {max(other)}"
+    if max(other) >= len(classes) + 2 * len(other) + 8 and (several or ignore_index is not None):
+        mend = "If these values stand for classes, write 0, 1, 2, ... instead of them."
+    elif ignore_index is None and not several:
+        mend = (
+            f"If it means void, set ignore_index: {max(other)}; otherwise name {max(other) + 1} "
+            "classes."
         )
+    else:
+        mend = f"Name {max(other) + 1} classes."
     raise MaskError(
         f"has the id{'s' if several else ''} {ids} ({pixels} pixels), and the classes go from 0 "
         f"to {len(classes) - 1}{ignored}",
         where=where,
-        mend=f"{mend}." if mend else "Export the mask with class ids.",
+        mend=mend,
     )
 
 
@@ -362,6 +369,12 @@ def unknown_ids(labels: LabelMap, classes: int, ignore_index: int | None) -> dic
         outside = outside[outside != ignore_index]
     ids, counts = np.unique(outside, return_counts=True)
     return {int(i): int(n) for i, n in zip(ids, counts, strict=True)}
+
+
+def count_ids(labels: LabelMap) -> dict[int, int]:
+    """Pixels of each id that ``labels`` (H, W) has, by id."""
+    counts = np.bincount(labels.ravel())
+    return {int(i): int(counts[i]) for i in np.flatnonzero(counts)}
 
 
 def _digest(file: Path) -> tuple[int, bytes]:

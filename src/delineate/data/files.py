@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from delineate.errors import OutputError
@@ -42,7 +42,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
             raise
         raise _output_error(error, path) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may not exist; the error that matters is on its way
+            part.unlink()
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import struct
+from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 import cv2
 import numpy as np
+from jaxtyping import Shaped
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -93,9 +93,9 @@ def decode_image(data: bytes, name: str, *, pixel_limit: int = PIXEL_LIMIT) -> I
     """
     kind = sniff(data[:_HEAD_BYTES], name)
     if kind == "TIFF":
-        return _finish(read_tiff(io.BytesIO(data), name, pixel_limit=pixel_limit), name)
+        return _finish(read_tiff(BytesIO(data), name, pixel_limit=pixel_limit), name)
     try:
-        with _open(kind, io.BytesIO(data), name) as picture:
+        with _open(kind, BytesIO(data), name) as picture:
             refuse_large(picture.height, picture.width, name, pixel_limit)
             _refuse_animation(picture, kind, name)
             turn = _orientation(picture)
@@ -136,7 +136,7 @@ def image_size(path: Path) -> tuple[int, int]:
         raise _damaged(error, kind, where) from error
 
 
-def fit_channels(image: Image, channels: int, where: str) -> Image:
+def fit_channels(image: Image, channels: int, where: str) -> Shaped[np.ndarray, "h w k"]:
     """``image`` with as many channels as a model takes: one is repeated into three.
 
     Args:
@@ -208,7 +208,7 @@ def _name_of(head: bytes) -> str:
     return f"of an unknown format (it starts with the bytes {head[:8].hex(' ')})"
 
 
-def _open(kind: str, file: BinaryIO, where: str) -> ImageFile:
+def _open(kind: str, file: BytesIO | BufferedReader, where: str) -> ImageFile:
     # The classes themselves rather than PIL.Image.open: no process-wide limit on pixels, no
     # guessing of formats, and a phone's multi-picture JPEG stays its first picture.
     try:

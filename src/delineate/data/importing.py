@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from delineate.config import Fraction, Settings, dump_yaml
+from delineate.config import Fraction, Settings, describe, dump_yaml
 from delineate.data.dataset import (
     INFO_FILE,
     ONLY_SPLIT,
     DatasetInfo,
     by_stem,
+    count_ids,
     list_files,
     read_info,
     refuse_other_ids,
@@ -28,7 +29,7 @@ from delineate.data.mask_formats import VOC_CLASSES, VOC_VOID, MaskFormat, to_la
 from delineate.data.masks import encode_mask
 from delineate.data.palette import Colour, default_colours, voc_colours
 from delineate.data.splits import split_names
-from delineate.errors import DatasetError, DelineateError, SettingsError
+from delineate.errors import DatasetError, DelineateError, OutputError, SettingsError
 
 _SOURCE_FOLDERS = (("images", "masks"), ("JPEGImages", "SegmentationClass"))
 _SPLITS = ("train", "val", "test")
@@ -93,7 +94,7 @@ class ImportReport:
 class _Pair:
     name: str
     image: Path
-    mask: Path
+    mask: Path | None  # None in a test split without labels
 
 
 def import_dataset(settings: ImportSettings, *, progress: Progress | None = None) -> ImportReport:
@@ -113,11 +114,16 @@ def import_dataset(settings: ImportSettings, *, progress: Progress | None = None
     """
     if not settings.force:
         refuse_existing(settings.out)
+    _refuse_to_replace_source(settings)
     known = _known_info(settings)
     folders = _source_folders(settings)
     splits: dict[str, list[_Pair]] = {}
     dropped: list[Path] = []
     for split, (images, masks) in folders.items():
+        if split == "test" and not list_files(masks):
+            unlabelled = by_stem(list_files(images))
+            splits[split] = [_Pair(name, file, None) for name, file in unlabelled.items()]
+            continue
         splits[split], left_out = _pair_up(settings, images, masks)
         dropped += left_out
     info = _describe(settings, known)
@@ -125,9 +131,7 @@ def import_dataset(settings: ImportSettings, *, progress: Progress | None = None
     jobs = [(split, pair) for split, pairs in splits.items() for pair in pairs]
     pixels: Counter[int] = Counter()
     with atomic_folder(settings.out, force=settings.force) as folder:
-        for split in splits:
-            for kind in ("images", "masks"):
-                _split_folder(folder, split, kind).mkdir(parents=True)
+        _make_folders(folder, splits)
         colours = info.colours or default_colours(len(info.classes), info.classes)
 
         def convert(job: tuple[str, _Pair]) -> Counter[int] | DelineateError:
@@ -151,6 +155,15 @@ def import_dataset(settings: ImportSettings, *, progress: Progress | None = None
     return ImportReport(
         settings.out, info.classes, samples, dict(sorted(pixels.items())), tuple(dropped)
     )
+
+
+def _refuse_to_replace_source(settings: ImportSettings) -> None:
+    out = settings.out.resolve()
+    for source in (settings.images, settings.masks):
+        if source is not None and source.resolve().is_relative_to(out):
+            raise OutputError(
+                f"is or holds the source {source}", where=settings.out, mend="Name another folder."
+            )
 
 
 def _known_info(settings: ImportSettings) -> DatasetInfo | None:
@@ -197,9 +210,7 @@ def _pair_up(settings: ImportSettings, images: Path, masks: Path) -> tuple[list[
     if images.resolve() == masks.resolve():
         image_files = [file for file in image_files if not file.stem.endswith(suffix)]
     image_of = by_stem(image_files)
-    mask_of = {
-        stem.removesuffix(suffix): file for stem, file in by_stem(mask_files).items()
-    }
+    mask_of = {stem.removesuffix(suffix): file for stem, file in by_stem(mask_files).items()}
     if not image_of:
         raise DatasetError("holds no images", where=images)
     no_mask = [file for stem, file in image_of.items() if stem not in mask_of]
@@ -272,16 +283,8 @@ def _describe(settings: ImportSettings, known: DatasetInfo | None) -> DatasetInf
             pixel_size_um=known.pixel_size_um if known else None,
             groups=settings.groups or (known.groups if known else None),
         )
-    except ValueError as error:
-        raise SettingsError(_plain(error), where="the settings of the import") from error
-
-
-def _plain(error: ValueError) -> str:
-    from pydantic import ValidationError
-
-    from delineate.config import describe
-
-    return describe(error) if isinstance(error, ValidationError) else str(error)
+    except ValidationError as error:
+        raise SettingsError(describe(error), where="the settings of the import") from error
 
 
 def _class_names(classes: tuple[str, ...] | Path | None) -> tuple[str, ...] | None:
@@ -301,15 +304,19 @@ def _class_names(classes: tuple[str, ...] | Path | None) -> tuple[str, ...] | No
 def _divide(
     settings: ImportSettings, info: DatasetInfo, splits: dict[str, list[_Pair]]
 ) -> dict[str, list[_Pair]]:
-    groups = {
-        pair.name: info.group_of(pair.image) for pairs in splits.values() for pair in pairs
-    }
+    groups = {pair.name: info.group_of(pair.image) for pairs in splits.values() for pair in pairs}
     if set(splits) != {ONLY_SPLIT} or settings.val_fraction == 0:
         return splits
     pairs = {pair.name: pair for pair in splits[ONLY_SPLIT]}
     train, val = split_names(tuple(pairs), settings.val_fraction, settings.seed, groups)
     named = {"train": [pairs[n] for n in train], "val": [pairs[n] for n in val]}
     return {split: members for split, members in named.items() if members}
+
+
+def _make_folders(folder: Path, splits: Iterable[str]) -> None:
+    for split in splits:
+        for kind in ("images", "masks"):
+            _split_folder(folder, split, kind).mkdir(parents=True)
 
 
 def _split_folder(folder: Path, split: str, kind: str) -> Path:
@@ -330,13 +337,17 @@ def _convert(
     except OSError as error:
         raise unreadable(error, str(pair.image)) from error
     image = decode_image(image_bytes, str(pair.image))
+    copy = _split_folder(folder, split, "images") / pair.image.name
+    if pair.mask is None:
+        copy.write_bytes(image_bytes)
+        return Counter()
     labels = to_labels(pair.mask, mask_format, info)
     refuse_other_size(image, labels, pair.mask, pair.image)
     refuse_other_ids(labels, info.classes, info.ignore_index, pair.mask)
-    (_split_folder(folder, split, "images") / pair.image.name).write_bytes(image_bytes)
+    copy.write_bytes(image_bytes)
     mask_file = _split_folder(folder, split, "masks") / f"{pair.name}.png"
     mask_file.write_bytes(encode_mask(labels, colours))
-    return count_ids(labels)
+    return Counter(count_ids(labels))
 
 
 def _refuse_failures(failures: list[DelineateError], total: int, where: Path) -> None:
@@ -344,9 +355,12 @@ def _refuse_failures(failures: list[DelineateError], total: int, where: Path) ->
         return
     if len(failures) == 1:
         raise failures[0]
-    first = "; ".join(str(failure).removesuffix(".") for failure in failures[:_LISTED])
+    first = failures[0]
+    names = [Path(failure.where).name for failure in failures[1 : 1 + _LISTED] if failure.where]
+    more = ", ..." if len(failures) > 1 + _LISTED else ""
     raise DatasetError(
-        f"{len(failures)} of {total} pairs cannot be imported: {first}"
-        f"{'; ...' if len(failures) > _LISTED else ''}",
-        where=where,
+        f"{len(failures)} of {total} pairs cannot be imported ({', '.join(names)}{more} and this "
+        f"one, which {first.found})",
+        where=first.where or where,
+        mend=first.mend,
     )

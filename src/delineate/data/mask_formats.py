@@ -71,10 +71,10 @@ def _voc(mask: Path, info: DatasetInfo) -> LabelMap:
     data, where = read_mask_bytes(mask), str(mask)
     id_of = _ids_by_colour(info)
     if data.startswith(png.SIGNATURE):
-        colour = png.read_header(data[:33], where).colour
-        if colour in (png.RGB, png.RGBA):
+        header = png.read_header(data[:33], where)
+        if header.colour in (png.RGB, png.RGBA) and header.depth == 8:
             return _from_colours(decode_image(data, where), id_of, where)
-        if colour == png.INDEXED:
+        if header.colour == png.INDEXED:
             return _from_palette(decode_mask(data, where), read_palette(data), id_of, where)
     return decode_mask(data, where)
 
@@ -94,6 +94,12 @@ def _from_palette(
     indices: LabelMap, palette: list[Colour], id_of: dict[Colour, int], where: str
 ) -> LabelMap:
     used = np.unique(indices)
+    if int(used[-1]) >= len(palette):
+        raise MaskError(
+            f"is damaged: it uses colour {used[-1]} of a palette of {len(palette)}",
+            where=where,
+            mend="Export the mask again.",
+        )
     known = {int(i): id_of[palette[i]] for i in used if palette[i] in id_of}
     if all(index == wanted for index, wanted in known.items()):
         return indices
@@ -153,7 +159,7 @@ def _binary(mask: Path, info: DatasetInfo) -> LabelMap:
             mend="Use --format class-id if they are class ids; if they come from smoothing or "
             "resizing, export the mask without, or threshold it.",
         )
-    binary = (labels != 0).astype(labels.dtype)
+    binary: LabelMap = (labels != 0).astype(labels.dtype)
     if ignore is not None and ignore > 1:
         binary[labels == ignore] = ignore
     return binary

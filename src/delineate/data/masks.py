@@ -33,12 +33,26 @@ def read_mask(path: Path) -> LabelMap:
     Raises:
         MaskError: no such file, damaged, not single-channel, or of a format that loses ids.
     """
-    where = str(path)
+    return decode_mask(read_mask_bytes(path), str(path))
+
+
+def read_mask_bytes(path: Path) -> bytes:
+    """The whole file.
+
+    Raises:
+        MaskError: it is not there or cannot be read.
+    """
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
-        raise _as_mask_error(unreadable(error, where)) from error
-    return decode_mask(data, where)
+        raise _as_mask_error(unreadable(error, str(path))) from error
+
+
+def read_palette(data: bytes) -> list[Colour]:
+    """The colours of an indexed PNG; entries that the file leaves out are not in the list."""
+    with PngImageFile(io.BytesIO(data)) as picture:
+        flat = picture.getpalette("RGB") or []
+    return [(flat[i], flat[i + 1], flat[i + 2]) for i in range(0, len(flat) - 2, 3)]
 
 
 def decode_mask(data: bytes, name: str) -> LabelMap:
@@ -94,9 +108,10 @@ def _decode_png(data: bytes, where: str) -> LabelMap:
     header = png.read_header(data[:33], where)
     refuse_large(header.height, header.width, where, PIXEL_LIMIT)
     if header.colour not in (png.GREY, png.INDEXED):
+        article = "an" if header.depth == 8 else "a"
         raise MaskError(
-            f"is a{'n' if header.depth == 8 else ''} {header.depth}-bit {png.COLOUR_NAMES[header.colour]} PNG, and a mask has one "
-            "channel of class ids",
+            f"is {article} {header.depth}-bit {png.COLOUR_NAMES[header.colour]} PNG, and a mask "
+            "has one channel of class ids",
             where=where,
             mend="If its colours stand for classes, import it with: "
             "delineate data import --format voc. Otherwise save one channel as grey.",

@@ -63,7 +63,8 @@ def _stretch(channel: Shaped[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     with np.errstate(invalid="ignore", over="ignore"):
         scaled = (channel.astype(np.float32) - low) / span
     scaled[~np.isfinite(scaled)] = 0.0
-    return np.rint(np.clip(scaled, 0.0, 1.0) * 255).astype(np.uint8)
+    stretched: np.ndarray = np.rint(np.clip(scaled, 0.0, 1.0) * 255).astype(np.uint8)
+    return stretched
 
 
 def overlay(
@@ -100,14 +101,25 @@ def overlay(
     palette = np.array([*colours, (0, 0, 0)], np.uint8)
     ids = np.minimum(labels, np.array(clear, labels.dtype)) if _reaches(labels, clear) else labels
     if untinted:
-        ids = np.where(np.isin(ids, list(untinted)), np.uint16(clear), ids)
-    plain = ids == clear
-    tint = palette[ids]
+        kind = ids.dtype if _reaches(ids, clear) else np.dtype(np.uint16)
+        ids = np.where(np.isin(ids, list(untinted)), np.array(clear, kind), ids)
+    tint = _look_up(palette, ids)
     out = cv2.addWeighted(rgb, 1.0 - alpha, tint, alpha, 0.0)
-    line = borders(ids) & ~plain
-    out[line] = tint[line]
-    out[plain] = rgb[plain]
+    # OpenCV's masked copy takes a tenth of the time of NumPy's boolean indexing.
+    cv2.copyTo(tint, borders(ids).view(np.uint8), out)
+    cv2.copyTo(rgb, (ids == clear).view(np.uint8), out)
     return out
+
+
+def _look_up(palette: UInt8[np.ndarray, "k 3"], ids: _Labels) -> Rgb:
+    """(H, W, 3) uint8, the colour of each id."""
+    if ids.dtype != np.uint8:
+        wide: np.ndarray = np.take(palette, ids, axis=0)
+        return wide
+    table = np.zeros((256, 1, 3), np.uint8)
+    table[: len(palette), 0] = palette[:256]
+    colours: np.ndarray = cv2.LUT(cv2.merge([ids, ids, ids]), table)
+    return colours
 
 
 def _reaches(labels: _Labels, clear: int) -> bool:

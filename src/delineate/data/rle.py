@@ -124,8 +124,10 @@ def rle_to_labels(regions: Sequence[Region], hw: tuple[int, int], *, fill: int =
     start, length, ids = start[order], length[order], ids[order]
     gaps = np.diff(start + length, prepend=0) - length  # what lies before each run
     if np.any(gaps < 0):
+        clash = int(np.argmax(gaps < 0))
+        column, row = divmod(int(start[clash]), height)
         raise MaskError(
-            f"regions overlap, first in region of class_id {ids[np.argmax(gaps < 0)]}",
+            f"class_id {ids[clash]} overlaps another region at row {row}, column {column}",
             where="regions",
             mend="A label map holds one class for each pixel: give each pixel to one region.",
         )

@@ -8,12 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from delineate.config import Fraction
 from delineate.errors import DatasetError
 
 
 def split_names(
-    names: Sequence[str], val_fraction: Fraction, seed: int, groups: Mapping[str, str | None]
+    names: Sequence[str], val_fraction: float, seed: int, groups: Mapping[str, str | None]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Divide sample names into (train, val), both sorted.
 

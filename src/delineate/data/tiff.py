@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import math
+from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import tifffile
 from jaxtyping import Shaped
 
-from delineate.errors import ImageError, MissingExtraError
+from delineate.errors import ImageError, MissingExtraError, PixelLimitError
 from delineate.types import Image
 
 _ALPHAS = (1, 2)  # ExtraSamples: premultiplied and plain alpha
@@ -23,7 +25,9 @@ _SLIDES = frozenset({"svs", "ndpi", "scn", "bif", "philips", "qpi", "avs", "vent
 _AXES = {"Z": "depth", "T": "time", "I": "images", "Q": "images", "R": "positions"}
 
 
-def read_tiff(file: BinaryIO, where: str, *, pixel_limit: int, values: bool = False) -> Image:
+def read_tiff(
+    file: BytesIO | BufferedReader, where: str, *, pixel_limit: int, values: bool = False
+) -> Image:
     """The first full-resolution image of a TIFF.
 
     Overviews, transparency masks and alpha samples are left out, and so are the label, thumbnail
@@ -48,13 +52,12 @@ def read_tiff(file: BinaryIO, where: str, *, pixel_limit: int, values: bool = Fa
             series = _full_resolution(tif, where)
             height, width, _ = _shape(series, where)
             refuse_large(height, width, where, pixel_limit)
+            _refuse_contradiction(series, where)
             _refuse_truncated(series, tif.filehandle.size, where)
             _refuse_colour_space(series.keyframe, where)
             samples = np.asarray(series.asarray())
-            return _turn(
-                _to_pixels(_channels_last(samples, series), series.keyframe, values),
-                series.keyframe,
-            )
+            pixels = _to_pixels(_channels_last(samples, series), series.keyframe, values)
+            return upright(pixels, _orientation(series.keyframe))
     except (ImageError, MissingExtraError):
         raise
     except Exception as error:  # a hostile file can make a decoder raise anything
@@ -90,9 +93,9 @@ def tiff_size(path: Path) -> tuple[int, int]:
 
 
 def refuse_large(height: int, width: int, where: str, pixel_limit: int) -> None:
-    """Raise ImageError when an image has more than ``pixel_limit`` pixels."""
+    """Raise PixelLimitError when an image has more than ``pixel_limit`` pixels."""
     if height * width > pixel_limit:
-        raise ImageError(
+        raise PixelLimitError(
             f"is {width} x {height} pixels (width x height), more than the limit of "
             f"{pixel_limit} pixels",
             where=where,
@@ -100,7 +103,7 @@ def refuse_large(height: int, width: int, where: str, pixel_limit: int) -> None:
         )
 
 
-def upright(pixels: Image, orientation: int) -> Image:
+def upright(pixels: Image, orientation: int) -> Shaped[np.ndarray, "h2 w2 c"]:
     """Undo an orientation of 1 to 8 as EXIF 2.32 and TIFF 6.0 number them; others do nothing."""
     match orientation:
         case 2:
@@ -153,6 +156,8 @@ def _shape(series: Any, where: str) -> tuple[int, int, int]:
             mend="Save each plane as a file of its own, with its channels as samples of the "
             "pixel: tifffile.imwrite(path, hwc, planarconfig='contig', photometric='minisblack').",
         )
+    if not sizes["Y"] or not sizes["X"]:
+        raise ImageError("is a TIFF without pixels", where=where)
     channels = next(iter(inner.values()), 1)
     if channels > _MOST_CHANNELS:
         raise ImageError(
@@ -163,12 +168,43 @@ def _shape(series: Any, where: str) -> tuple[int, int, int]:
     return int(sizes["Y"]), int(sizes["X"]), int(channels)
 
 
+def _refuse_contradiction(series: Any, where: str) -> None:
+    """The description, which decides the shape, and the pages must agree about it."""
+    described = math.prod(series.shape)
+    stored = math.prod(series.keyframe.shape) * len(series.pages)
+    if described != stored:
+        raise ImageError(
+            f"is a damaged TIFF: it describes {described} values and its pages hold {stored}",
+            where=where,
+            mend="Fetch or export the file again.",
+        )
+
+
 def _refuse_truncated(series: Any, file_size: int, where: str) -> None:
+    """Compare the table of strips or tiles with the file: the library fills gaps with zeros.
+
+    A part of length and offset zero is one that GDAL leaves out because it is empty.
+    """
     for page in series.pages:
         if page is None:
             raise ImageError("is a TIFF that lacks some of its planes", where=where)
-        ends = (at + n for at, n in zip(page.dataoffsets, page.databytecounts, strict=False) if n)
-        end = max(ends, default=0)
+        offsets, lengths = page.dataoffsets, page.databytecounts
+        expected = math.prod(series.keyframe.chunked)
+        # uncompressed pixels in one piece may be listed as one part, however many the strips are
+        enough = len(offsets) == expected or (len(offsets) == 1 and page.compression == 1)
+        if len(offsets) != len(lengths) or not enough:
+            raise ImageError(
+                f"is a damaged TIFF: it lists {len(offsets)} parts of {expected}",
+                where=where,
+                mend="Fetch or export the file again.",
+            )
+        if any((at == 0) != (length == 0) for at, length in zip(offsets, lengths, strict=True)):
+            raise ImageError(
+                "is a damaged TIFF: a part of it has no place or no length",
+                where=where,
+                mend="Fetch or export the file again.",
+            )
+        end = max(at + length for at, length in zip(offsets, lengths, strict=True))
         if end > file_size:
             raise ImageError(
                 f"is truncated: {file_size} bytes are there and its pixels end at {end}",
@@ -197,7 +233,9 @@ def _refuse_colour_space(page: Any, where: str) -> None:
     )
 
 
-def _channels_last(samples: np.ndarray[Any, Any], series: Any) -> Shaped[np.ndarray, "h w c"]:
+def _channels_last(
+    samples: Shaped[np.ndarray, "*axes"], series: Any
+) -> Shaped[np.ndarray, "h w c"]:
     kept = [
         axis for axis, n in zip(series.axes, samples.shape, strict=True) if n > 1 or axis in "YX"
     ]
@@ -211,7 +249,9 @@ def _channels_last(samples: np.ndarray[Any, Any], series: Any) -> Shaped[np.ndar
     return pixels if rows_first else pixels.swapaxes(0, 1)
 
 
-def _to_pixels(pixels: Shaped[np.ndarray, "h w c"], page: Any, values: bool) -> Image:
+def _to_pixels(
+    pixels: Shaped[np.ndarray, "h w c"], page: Any, values: bool
+) -> Shaped[np.ndarray, "h w c2"]:
     bits = page.bitspersample
     bits = int(bits if isinstance(bits, int) else bits[0])
     if pixels.dtype == bool:
@@ -230,10 +270,6 @@ def _to_pixels(pixels: Shaped[np.ndarray, "h w c"], page: Any, values: bool) -> 
     if bits in (1, 2, 4) and pixels.dtype == np.uint8 and not values:
         pixels = pixels * np.uint8(255 // (2**bits - 1))
     return pixels
-
-
-def _turn(pixels: Image, page: Any) -> Image:
-    return upright(pixels, _orientation(page))
 
 
 def _orientation(page: Any) -> int:

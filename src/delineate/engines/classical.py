@@ -12,17 +12,18 @@ from typing import TypeAlias
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 
+from delineate.engines.check import check_batch
 from delineate.errors import ImageError, SettingsError
 from delineate.types import (
-    OUTPUTS,
     Image,
     Images,
     LabelMap,
     Output,
     Prediction,
     PredictorSpec,
+    Task,
 )
 
 GreyPlane: TypeAlias = UInt8[np.ndarray, "h w"]
@@ -75,7 +76,7 @@ class OtsuPredictor:
                 number of channels than the first.
         """
         wanted = _class_id(classes, foreground)
-        hits: dict[tuple[str, bool, float], Int64[np.ndarray, "3"]] = {}
+        hits: dict[tuple[str, bool, float], Int64[np.ndarray, " 3"]] = {}
         pixels = np.zeros(len(classes), np.int64)
         channels = 0
         for image, labels in images:
@@ -93,7 +94,7 @@ class OtsuPredictor:
                         )
                         key = (channel, bright, blur_px)
                         hits[key] = hits.get(key, np.zeros(3, np.int64)) + counts
-        if not hits:
+        if not pixels.sum():
             raise _nothing_to_fit()
         channel, bright, blur_px = max(
             hits, key=lambda key: 2 * hits[key][0] / max(int(hits[key][1:].sum()), 1)
@@ -107,9 +108,9 @@ class OtsuPredictor:
 
         Raises:
             ImageError: the batch does not fit ``spec``.
-            SettingsError: an output is unknown.
+            SettingsError: an output is unknown, or none is asked for.
         """
-        _check_batch(images, self.spec, outputs)
+        check_batch(images, outputs, self.spec)
         above = np.stack([_above_otsu(image, self.channel, self.blur_px) for image in images])
         probabilities = np.zeros(
             (len(images), len(self.spec.classes), *images.shape[1:3]), np.float32
@@ -176,9 +177,9 @@ class ColourPredictor:
 
         Raises:
             ImageError: the batch does not fit ``spec``.
-            SettingsError: an output is unknown.
+            SettingsError: an output is unknown, or none is asked for.
         """
-        _check_batch(images, self.spec, outputs)
+        check_batch(images, outputs, self.spec)
         index = np.stack([_colour_index(image, self.blur_px) for image in images])
         probabilities = np.ascontiguousarray(np.moveaxis(self.table[index], -1, 1))
         return _finish(probabilities, self.spec, outputs)
@@ -201,7 +202,7 @@ def _shares(
     # The classes' overall shares decide where even the neighbours are empty
     table = (counts + 0.1 * wide).reshape(-1, count) + 0.01 * total / total.sum()
     table /= table.sum(1, keepdims=True)
-    return table.astype(np.float32)
+    return np.asarray(table, np.float32)
 
 
 def _class_id(classes: Sequence[str], name: str) -> int:
@@ -213,11 +214,13 @@ def _class_id(classes: Sequence[str], name: str) -> int:
 
 
 def _nothing_to_fit() -> SettingsError:
-    return SettingsError("there is no labelled pixel to fit on", mend="Give at least one image.")
+    return SettingsError(
+        "there is no labelled pixel to fit on", mend="Give at least one image with a mask."
+    )
 
 
 def _spec(classes: Sequence[str], channels: int) -> PredictorSpec:
-    task = "binary" if len(classes) == 2 else "multiclass"
+    task: Task = "binary" if len(classes) == 2 else "multiclass"
     return PredictorSpec(tuple(classes), task, channels, "uint8", calls_in_flight=2)
 
 
@@ -231,20 +234,6 @@ def _checked_channels(image: Image, before: int) -> int:
             mend=f"This method takes uint8 with {wanted} channels.",
         )
     return int(channels)
-
-
-def _check_batch(images: Images, spec: PredictorSpec, outputs: Sequence[Output]) -> None:
-    unknown = [name for name in outputs if name not in OUTPUTS]
-    if unknown:
-        raise SettingsError(
-            f"there is no output '{unknown[0]}'", mend=f"Use some of: {', '.join(OUTPUTS)}."
-        )
-    if images.dtype != spec.dtype or images.shape[3] != spec.channels or not images.size:
-        raise ImageError(
-            f"the batch is {images.dtype} of shape {images.shape}",
-            mend=f"This predictor takes {spec.dtype} of shape (N, H, W, {spec.channels}), "
-            "none of them 0.",
-        )
 
 
 def _blurred(image: Image, blur_px: float) -> Image:
@@ -265,17 +254,16 @@ def _plane(image: Image, channel: str) -> GreyPlane:
             return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
 
 
-def _above_otsu(image: Image, channel: str, blur_px: float) -> np.ndarray:
+def _above_otsu(image: Image, channel: str, blur_px: float) -> Bool[np.ndarray, "h w"]:
     plane = _plane(_blurred(np.ascontiguousarray(image), blur_px), channel)
     threshold, _ = cv2.threshold(plane, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    above: np.ndarray = plane > threshold
-    return above
+    return np.asarray(plane > threshold)
 
 
 def _colour_index(image: Image, blur_px: float) -> Int64[np.ndarray, "h w"]:
     steps = _blurred(np.ascontiguousarray(image), blur_px) // (256 // BINS)
     weights = BINS ** np.arange(image.shape[2])[::-1]
-    return (steps.astype(np.int64) * weights).sum(2)
+    return np.asarray((steps.astype(np.int64) * weights).sum(2))
 
 
 def _finish(
@@ -283,16 +271,21 @@ def _finish(
 ) -> Prediction:
     """The outputs that were asked for; only they are computed."""
     result: Prediction = {}
-    kind = np.uint8 if len(spec.classes) <= 256 else np.uint16
-    labels = probabilities.argmax(1).astype(kind)
+    labels = np.empty(0, np.uint8)
+    largest = np.empty(0, np.float32)
+    if "labels" in outputs or "summary" in outputs:
+        kind = np.uint8 if len(spec.classes) <= 256 else np.uint16
+        labels = probabilities.argmax(1).astype(kind)
+    if "confidence" in outputs or "summary" in outputs:
+        largest = probabilities.max(1)
     if "labels" in outputs:
         result["labels"] = labels
-    if "probabilities" in outputs:
-        result["probabilities"] = np.rint(probabilities * 255).astype(np.uint8)
-    largest = probabilities.max(1)
     if "confidence" in outputs:
         result["confidence"] = np.rint(largest * 255).astype(np.uint8)
+    if "probabilities" in outputs:
+        result["probabilities"] = np.rint(probabilities * 255).astype(np.uint8)
     if "summary" in outputs:
+        # Natural logarithm, with the floor that the exported graph has
         entropy = -(probabilities * np.log(np.maximum(probabilities, 1e-12))).sum(1)
         shares = [(labels == k).mean((1, 2)) for k in range(len(spec.classes))]
         columns = [*shares, largest.mean((1, 2)), entropy.mean((1, 2))]

@@ -1,0 +1,1 @@
+"""How good: images and masks to counts, scores and a report."""

@@ -25,6 +25,9 @@ Read: TypeAlias = Callable[[Sample], tuple[Image, LabelMap]]
 # (H, W, C) image -> (H, W) class ids
 Predict: TypeAlias = Callable[[Image], LabelMap]
 
+# What came from outside and whose size is still to be compared with the image's
+_Labels: TypeAlias = UInt[np.ndarray, "_ _"]
+
 # Two pairs wait while one is predicted: enough to hide reading, little to hold in memory.
 _AHEAD = 2
 
@@ -171,7 +174,7 @@ def evaluate(
     )
 
 
-def _predict_one(predict: Predict, sample: Sample, image: Image) -> UInt[np.ndarray, "_ _"]:
+def _predict_one(predict: Predict, sample: Sample, image: Image) -> _Labels:
     try:
         labels = predict(image)
     except Exception as error:
@@ -189,8 +192,8 @@ def _predict_one(predict: Predict, sample: Sample, image: Image) -> UInt[np.ndar
 def _score_one(
     sample: Sample,
     image: Image,
-    truth: UInt[np.ndarray, "_ _"],
-    labels: UInt[np.ndarray, "_ _"],
+    truth: _Labels,
+    labels: _Labels,
     total: Confusion,
 ) -> ImageScore:
     if truth.shape != image.shape[:2]:
@@ -206,10 +209,10 @@ def _score_one(
     return ImageScore(sample, scores.mean_iou, scores.pixel_accuracy)
 
 
-def _read_ahead(samples: Iterable[Sample], read: Read) -> Generator[tuple[Sample, Image, LabelMap]]:
+def _read_ahead(samples: Iterable[Sample], read: Read) -> Generator[tuple[Sample, Image, _Labels]]:
     """Yield the pairs in order while one thread reads the next ones."""
 
-    def read_one(sample: Sample) -> tuple[Image, LabelMap]:
+    def read_one(sample: Sample) -> tuple[Image, _Labels]:
         try:
             return read(sample)
         except OSError as error:
@@ -221,7 +224,7 @@ def _read_ahead(samples: Iterable[Sample], read: Read) -> Generator[tuple[Sample
             raise
 
     reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="delineate-read")
-    pending: deque[tuple[Sample, Future[tuple[Image, LabelMap]]]] = deque()
+    pending: deque[tuple[Sample, Future[tuple[Image, _Labels]]]] = deque()
     try:
         for sample in samples:
             pending.append((sample, reader.submit(read_one, sample)))
@@ -233,7 +236,7 @@ def _read_ahead(samples: Iterable[Sample], read: Read) -> Generator[tuple[Sample
         reader.shutdown(wait=True, cancel_futures=True)
 
 
-def _finish(sample: Sample, pair: Future[tuple[Image, LabelMap]]) -> tuple[Sample, Image, LabelMap]:
+def _finish(sample: Sample, pair: Future[tuple[Image, _Labels]]) -> tuple[Sample, Image, _Labels]:
     image, truth = pair.result()
     return sample, image, truth
 

@@ -23,7 +23,7 @@ Html = NewType("Html", str)
 
 # Below this width, pixels are shown as squares: a blurred enlargement hides what was labelled.
 _PIXELATED_BELOW_PX = 200
-_JPEG_QUALITY = 88
+_JPEG_QUALITY = 82
 
 
 def escape(text: object) -> Html:
@@ -64,9 +64,8 @@ def section(heading: str, body: Html, intro: Html | None = None) -> Html:
 def picture(rgb: UInt8[np.ndarray, "h w 3"], alt: str) -> Html:
     """An ``<img>`` that carries its JPEG with it (full colour resolution: labels are thin)."""
     buffer = io.BytesIO()
-    PillowImage.fromarray(rgb).save(
-        buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True
-    )
+    # Not optimize=True: Pillow then guesses the size of its buffer, and noisy images exceed it.
+    PillowImage.fromarray(rgb).save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     height, width = rgb.shape[:2]
     kind = ' class="tiny"' if width < _PIXELATED_BELOW_PX else ""

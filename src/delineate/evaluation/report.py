@@ -41,7 +41,7 @@ from delineate.evaluation.page import (
 )
 from delineate.evaluation.scores import Scores
 
-_PICTURE_SIDE_PX = 480
+_PICTURE_SIDE_PX = 420
 _ALPHA = 0.5
 # A larger table is slower to draw than to read; the classes with the most true pixels are shown.
 _MATRIX_CLASSES = 48
@@ -70,7 +70,7 @@ def format_table(scores: Scores) -> Table:
         )
     table.caption = (
         f"pixel accuracy {_plain(scores.pixel_accuracy)}, "
-        f"frequency-weighted IoU {_plain(scores.frequency_weighted_iou)}, "
+        f"frequency-weighted IoU {_plain(scores.frequency_weighted_iou)}\n"
         f"{scores.pixels:,} pixels"
     )
     return table
@@ -192,18 +192,19 @@ def _percent(share: float) -> Html:
 
 def _confusion_section(confusion: Confusion) -> Html:
     counts, classes = confusion.counts, confusion.classes
-    order = np.arange(len(classes))
+    order = list(range(len(classes)))
     intro = "Each row is a true class and sums to 100 %: where did its pixels go?"
     if len(classes) > _MATRIX_CLASSES:
-        order = np.sort(np.argsort(-counts.sum(axis=1), kind="stable")[:_MATRIX_CLASSES])
+        largest = np.argsort(-counts.sum(axis=1), kind="stable")[:_MATRIX_CLASSES]
+        order = sorted(int(i) for i in largest)
         intro += f" Shown are the {_MATRIX_CLASSES} of {len(classes)} classes with most pixels."
     body = [scroll(_matrix(counts, classes, order), "Confusion matrix")]
     if len(classes) > 2:
         body.append(_mistakes(counts, classes))
-    return section("Confusion", join(body), escape(intro))
+    return section("Confusion", Html(f'<div class="pair">{join(body)}</div>'), escape(intro))
 
 
-def _matrix(counts: np.ndarray, classes: Sequence[str], order: np.ndarray) -> Html:
+def _matrix(counts: np.ndarray, classes: Sequence[str], order: Sequence[int]) -> Html:
     true = counts.sum(axis=1)
     few = len(order) <= 4
     kind = "level" if few else "turned"
@@ -230,9 +231,13 @@ def _matrix_cell(pixels: int, true: int, diagonal: bool) -> Html:
     if true == 0:
         return Html('<td class="blank">–</td>')
     share = pixels / true
-    # Rounded down at the top and up at the bottom: 100 and nothing mean exactly that.
-    text = "" if pixels == 0 else "<1" if share < 0.01 else f"{math.floor(100 * share + 1e-9)}"
-    kinds = [name for name, on in (("right", diagonal), ("strong", share > 0.55)) if on]
+    # 100 means all pixels and an empty cell none; what lies close to either says so.
+    percent = round(100 * share)
+    text = "" if pixels == 0 else "<1" if percent == 0 else str(percent)
+    if percent == 100 and pixels < true:
+        text = ">99"
+    conditions = {"right": diagonal, "strong": share > 0.9, "faint": text == "<1"}
+    kinds = [name for name, on in conditions.items() if on]
     kind = f' class="{" ".join(kinds)}"' if kinds else ""
     return Html(f'<td{kind} style="--v:{share:.3f}" title="{pixels:,} px">{escape(text)}</td>')
 
@@ -252,20 +257,13 @@ def _mistakes(counts: np.ndarray, classes: Sequence[str]) -> Html:
     ]
     if not rows:
         return Html("")
-    return join(
-        [
-            '<h3 class="apart">Most frequent mistakes</h3>',
-            scroll(
-                Html(
-                    '<table class="list"><thead><tr><th scope="col">Truth</th>'
-                    '<th scope="col">Predicted</th><th scope="col" class="num">Pixels</th>'
-                    '<th scope="col" class="num">Of that truth</th></tr></thead>'
-                    f"<tbody>{join(rows)}</tbody></table>"
-                ),
-                "Most frequent mistakes",
-            ),
-        ]
+    table = Html(
+        '<table class="list"><thead><tr><th scope="col">Truth</th><th scope="col">Predicted</th>'
+        '<th scope="col" class="num">Pixels</th><th scope="col" class="num">Of that truth</th>'
+        f"</tr></thead><tbody>{join(rows)}</tbody></table>"
     )
+    box = scroll(table, "Most frequent mistakes")
+    return Html(f'<div class="rest"><h3>Most frequent mistakes</h3>{box}</div>')
 
 
 class _Drawing:

@@ -24,7 +24,6 @@ for the means.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -192,8 +191,3 @@ def _floats(values: PerClass) -> tuple[float, ...]:
 
 def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def as_json(values: Sequence[float]) -> list[float | None]:
-    """``values`` with None for what is undefined."""
-    return [_or_none(v) for v in values]

@@ -10,7 +10,7 @@ STYLE = """
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #111418; --card: #1a1e24; --ink: #e8eaed; --muted: #9aa5b3; --line: #2e353f;
-    --right: #388bfd; --wrong: #f0702c; --bar: #4c94ff; --focus: #79b0ff;
+    --right: #1f6feb; --wrong: #c2410c; --bar: #4c94ff; --focus: #79b0ff;
   }
 }
 * { box-sizing: border-box; }
@@ -22,7 +22,6 @@ body {
 h1 { margin: 0; font-size: 1.75rem; line-height: 1.2; overflow-wrap: anywhere; }
 h2 { margin: 2.75rem 0 .5rem; font-size: 1.25rem; }
 h3 { margin: 0; font-size: 1rem; font-weight: 600; overflow-wrap: anywhere; }
-h3.apart { margin: 1.5rem 0 .6rem; }
 .subtitle { margin: .35rem 0 0; color: var(--muted); overflow-wrap: anywhere; }
 .intro { margin: 0 0 1rem; max-width: 46rem; color: var(--muted); }
 .none { color: var(--muted); }
@@ -89,11 +88,20 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
   border: 1px solid var(--card); color: var(--ink);
   background: color-mix(in srgb, var(--wrong) calc(var(--v, 0) * 100%), var(--paper));
 }
+.matrix thead td { height: auto; }
 .matrix td.right {
+  font-weight: 600;
   background: color-mix(in srgb, var(--right) calc(var(--v, 0) * 100%), var(--paper));
 }
 .matrix td.strong { color: #ffffff; }
+.matrix td.faint { color: var(--muted); }
 .matrix td.blank { background: none; color: var(--muted); }
+
+/* Beside each other where both fit, else one below the other. */
+.pair { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
+.pair > * { max-width: 100%; }
+.pair > .rest { flex: 1 1 24rem; min-width: 0; }
+.rest h3 { margin: .4rem 0 .6rem; }
 
 .legend {
   display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; margin: 0 0 1rem; padding: .6rem .9rem;

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
+from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
@@ -13,6 +15,7 @@ from torch.nn import functional as F
 from delineate.config import ModelSettings
 from delineate.errors import ModelError
 from delineate.models.attention_unet import AttentionUnet
+from delineate.models.downscaled import Downscaled
 from delineate.models.encoders import (
     constructing,
     load_encoder,
@@ -57,16 +60,19 @@ def build(settings: ModelSettings, *, channels: int, classes: int, task: Task) -
     with constructing(encoder, source):
         weights = smp_weights(source, encoder)
         network = _network(settings, encoder, weights, channels=channels, logits=logits)
-    # Parts of the classifier that no logit depends on: dead weight in every checkpoint
-    for name in ("_conv_head", "_bn1", "conv_head", "bn2"):
-        if hasattr(network.encoder, name) and encoder.startswith("efficientnet"):
-            delattr(network.encoder, name)
-    if source is not None and not isinstance(source, str):
-        load_encoder(network.encoder, source, channels)
+    body = network.get_submodule("encoder")
+    if encoder.startswith("efficientnet"):
+        # Parts of the classifier that no logit depends on: dead weight in every checkpoint
+        del body._conv_head, body._bn1
+    if isinstance(source, Path):
+        load_encoder(body, source, channels)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = _BATCHNORM_MOMENTUM
-    padded = Padded(network, int(network.encoder.output_stride))
+    stride: Any = body.output_stride
+    if settings.downscale > 1:
+        network = Downscaled(network, settings.downscale)
+    padded = Padded(network, int(stride) * settings.downscale)
     if encoder.startswith("tu-"):
         _refuse_fixed_size(padded, encoder, channels)
     return padded
@@ -146,9 +152,10 @@ def _network(
             network = AttentionUnet(body, _unet_channels(settings), logits)
         case "deeplabv3+":
             width = _deeplab_channels(settings)
-            network = smp.DeepLabV3Plus(encoder, decoder_channels=width, **common)
-            network.initialize()  # the library leaves this one of its models as torch made it
-            _unnormalise_image_pooling(network)
+            deeplab = smp.DeepLabV3Plus(encoder, decoder_channels=width, **common)
+            deeplab.initialize()  # the library leaves this one of its models as torch made it
+            _unnormalise_image_pooling(deeplab)
+            network = deeplab
         case _:
             close = difflib.get_close_matches(architecture, ARCHITECTURES, n=1, cutoff=0.3)
             raise ModelError(

@@ -174,7 +174,8 @@ def constructing(encoder: str, source: str | Path | None) -> Iterator[None]:
         if not downloads:
             raise
         raise ModelError(
-            f"the {source} weights of {encoder} cannot be downloaded ({type(error).__name__})",
+            f"the {source} weights of {encoder} cannot be downloaded, and the cache does not "
+            f"hold them ({type(error).__name__})",
             where=f"--encoder-weights {source}",
             mend=_HOW_TO_GO_ON,
         ) from error

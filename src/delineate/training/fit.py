@@ -225,7 +225,7 @@ class _Loop:
                 self._note(log, loss, rate, factor)
         finally:
             batches.close()  # type: ignore[attr-defined]
-        if self.newest_miou is None or self.state.validations < plan.validations:
+        if self.state.validations < plan.validations and not self._stale():
             self._validate(log, plan.validations)
         self._save()
 
@@ -289,7 +289,8 @@ class _Loop:
         self.validation_s = time.perf_counter() - began
         self.validated_s += self.validation_s
         if isinstance(self.length, TimeBudget):
-            self.length.reserve_s = EXPORT_S + 1.1 * self.validation_s
+            # the last validation, and once more on the exported graph
+            self.length.reserve_s = EXPORT_S + 2 * self.validation_s
         self.newest_miou = miou = found.scores.mean_iou
         better = miou > self.state.best_score
         self.state = replace(

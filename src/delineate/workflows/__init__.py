@@ -1,0 +1,1 @@
+"""The verbs: one function for each command, only wiring; also the Python API."""

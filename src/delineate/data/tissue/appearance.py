@@ -72,8 +72,12 @@ class AppearanceRanges:
         """One appearance; takes one number from ``rng`` for each field, in their order."""
         value = {f.name: float(rng.uniform(*getattr(self, f.name))) for f in fields(self)}
         return Appearance(
-            haematoxylin=tuple(value[f"haematoxylin_{c}"] for c in ("red", "green", "blue")),  # type: ignore[arg-type]
-            eosin=tuple(value[f"eosin_{c}"] for c in ("red", "green", "blue")),  # type: ignore[arg-type]
+            haematoxylin=(
+                value["haematoxylin_red"],
+                value["haematoxylin_green"],
+                value["haematoxylin_blue"],
+            ),
+            eosin=(value["eosin_red"], value["eosin_green"], value["eosin_blue"]),
             haematoxylin_strength=value["haematoxylin_strength"],
             eosin_strength=value["eosin_strength"],
             white_balance=(value["gain_red"], 1.0, value["gain_blue"]),
@@ -144,8 +148,8 @@ def photograph(
         halo = 8
         first, last = max(0, top - halo), min(height, top + BAND_ROWS + halo)
         stains = np.stack([haematoxylin[first:last], eosin[first:last]], axis=-1)
-        light = np.exp(-(stains.reshape(-1, 2) @ vectors)).reshape(last - first, width, 3)
-        light = cv2.GaussianBlur(light, (0, 0), appearance.blur_px)
+        passed = np.exp(-(stains.reshape(-1, 2) @ vectors)).reshape(last - first, width, 3)
+        light = np.asarray(cv2.GaussianBlur(passed, (0, 0), appearance.blur_px), np.float32)
         light = light[top - first : top - first + BAND_ROWS]
         rows = np.arange(top, top + len(light), dtype=np.float32)
         down = (rows[:, None] * (2.0 / max(height - 1, 1)) - 1) ** 2
@@ -159,9 +163,8 @@ def photograph(
     return _through_jpeg(picture, appearance.jpeg_quality)
 
 
-def _through_jpeg(
-    picture: UInt8[np.ndarray, "h w 3"], quality: int
-) -> UInt8[np.ndarray, "h w 3"]:
+def _through_jpeg(picture: UInt8[np.ndarray, "h w 3"], quality: int) -> UInt8[np.ndarray, "h w 3"]:
     ordered = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(".jpg", ordered, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)

@@ -19,18 +19,16 @@ def smooth_field(rng: np.random.Generator, hw: tuple[int, int], scale_px: float)
     rows, columns = (math.ceil(side / cell) + 2 * margin + 2 for side in hw)
     noise = rng.standard_normal((rows, columns), dtype=np.float32)
     sigma = scale_px / cell / 2.8
-    noise = cv2.GaussianBlur(noise, (0, 0), sigma)
+    noise = np.asarray(cv2.GaussianBlur(noise, (0, 0), sigma), np.float32)
     # White noise blurred by sigma has the standard deviation 1 / (2 sigma sqrt(pi))
     noise *= 2 * sigma * math.sqrt(math.pi)
     matrix = np.array([[1 / cell, 0, margin], [0, 1 / cell, margin]], np.float64)
     return np.asarray(
-        cv2.warpAffine(
-            noise, matrix, (hw[1], hw[0]), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        )
+        cv2.warpAffine(noise, matrix, (hw[1], hw[0]), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     )
 
 
-def enlarge(field: Plane, hw: tuple[int, int]) -> Plane:
+def enlarge(field: Plane, hw: tuple[int, int]) -> Float32[np.ndarray, "large_h large_w"]:
     """``field`` resized to (H, W) with smooth edges."""
     return np.asarray(cv2.resize(field, (hw[1], hw[0]), interpolation=cv2.INTER_CUBIC))
 
@@ -60,6 +58,4 @@ def fibres(rng: np.random.Generator, cosine: Plane, sine: Plane) -> Plane:
 
 
 def _moved(field: Plane, x: Plane, y: Plane) -> Plane:
-    return np.asarray(
-        cv2.remap(field, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    )
+    return np.asarray(cv2.remap(field, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101))

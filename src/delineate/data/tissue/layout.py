@@ -46,11 +46,13 @@ class Layout:
 def lay_out(rng: np.random.Generator, hw: tuple[int, int]) -> Layout:
     """Draw the plan of a scene of (H, W) pixels."""
     small_hw = (-(-hw[0] // CELL_PX), -(-hw[1] // CELL_PX))
-    # Drawn at every size and in this order, so that each decision keeps its own numbers
-    tumour_share = float(rng.uniform(0.2, 0.7)) * (rng.random() > 0.1)
-    glass_share = float(rng.uniform(0.05, 0.3)) * (rng.random() > 0.6)
-    tumour = _region(rng, small_hw, 300.0, tumour_share)
-    glass = _region(rng, small_hw, 500.0, glass_share)
+    # A small field may show no tumour or no glass; a large one shows both, in larger regions
+    large = hw[0] * hw[1] > 1500**2
+    wider = min(max((hw[0] * hw[1]) ** 0.25 / 32, 1.0), 2.0)
+    tumour_share = float(rng.uniform(0.2, 0.7)) * (rng.random() > 0.1 or large)
+    glass_share = float(rng.uniform(0.05, 0.3)) * (rng.random() > 0.6 or large)
+    tumour = _region(rng, small_hw, 300.0 * wider, tumour_share)
+    glass = _region(rng, small_hw, 500.0 * wider, glass_share)
 
     labels = np.full(hw, STROMA, np.uint8)
     labels[enlarge(tumour, hw) > 0] = TUMOUR
@@ -90,14 +92,14 @@ def _remove_specks(inside: UInt8[np.ndarray, "h w"]) -> None:
         _, parts, stats, _ = cv2.connectedComponentsWithStats(
             (inside == value).astype(np.uint8), connectivity=4
         )
-        small = stats[:, cv2.CC_STAT_AREA] * CELL_PX**2 < SMALLEST_REGION_PX
+        # Pictures of the size of a region or two keep smaller ones
+        smallest = min(SMALLEST_REGION_PX / CELL_PX**2, 0.04 * inside.size)
+        small = stats[:, cv2.CC_STAT_AREA] < smallest
         small[0] = False  # what is not part of any
         inside[small[parts]] = 1 - value
 
 
-def _place_glands(
-    rng: np.random.Generator, taken: Bool[np.ndarray, "h w"]
-) -> tuple[Gland, ...]:
+def _place_glands(rng: np.random.Generator, taken: Bool[np.ndarray, "h w"]) -> tuple[Gland, ...]:
     """Glands that touch neither each other nor the taken places, thrown in large ones first."""
     height, width = taken.shape
     free = np.pad((~taken).astype(np.uint8), 1, constant_values=1)
@@ -122,7 +124,7 @@ def _place_glands(
     return tuple(placed)
 
 
-def _gland(rng: np.random.Generator, centre: Float64[np.ndarray, "2"], radius: float) -> Gland:
+def _gland(rng: np.random.Generator, centre: Float64[np.ndarray, " 2"], radius: float) -> Gland:
     angle = np.arange(CORNERS) * (2 * np.pi / CORNERS)
     squeeze, turn = rng.uniform(0.68, 1.0), rng.uniform(0, np.pi)
     across = angle - turn
@@ -162,5 +164,3 @@ def _direction(
     cosine = np.sqrt(np.clip((1 + c2 / length) / 2, 0, 1))
     sine = np.sqrt(np.clip((1 - c2 / length) / 2, 0, 1))
     return cosine, np.copysign(sine, s2)
-
-

@@ -47,12 +47,12 @@ class Nuclei:
         cosine, sine = np.cos(self.angle)[:, None], np.sin(self.angle)[:, None]
         x = self.xy[:, :1] + along * cosine - across * sine
         y = self.xy[:, 1:] + along * sine + across * cosine
-        return np.rint(np.stack([x, y], axis=-1) * (1 << SHIFT)).astype(np.int32)
+        corners: Int32[np.ndarray, "n corners 2"]
+        corners = np.rint(np.stack([x, y], axis=-1) * (1 << SHIFT)).astype(np.int32)
+        return corners
 
 
-def draw(
-    plane: UInt8[np.ndarray, "h w"], nuclei: Nuclei, rng: np.random.Generator
-) -> None:
+def draw(plane: UInt8[np.ndarray, "h w"], nuclei: Nuclei, rng: np.random.Generator) -> None:
     """Draw ``nuclei`` into a plane of haematoxylin, with smooth edges."""
     lines = nuclei.outlines(rng)
     for line, shade in zip(lines, nuclei.shade.tolist(), strict=True):
@@ -62,7 +62,7 @@ def draw(
 def scattered(
     rng: np.random.Generator, hw: tuple[int, int], spacing_px: float, jitter: float
 ) -> Float64[np.ndarray, "n 2"]:
-    """Centres (x, y) on a shaken hexagonal grid, a random order of its rows; pixels."""
+    """Centres (x, y) on a shaken hexagonal grid, pixels."""
     rows = int(hw[0] / (spacing_px * 0.866)) + 2
     columns = int(hw[1] / spacing_px) + 2
     row, column = np.mgrid[0:rows, 0:columns].astype(np.float64)
@@ -97,8 +97,12 @@ def of_glands(rng: np.random.Generator, layout: Layout) -> Nuclei:
         foot = gland.outer - 8.5
         count = max(6, int(2 * np.pi * foot.mean() / 9.0))
         angle = (np.arange(count) + rng.uniform(-0.18, 0.18, count)) * (2 * np.pi / count)
-        radius = np.interp(angle, np.arange(CORNERS + 1) * (2 * np.pi / CORNERS),
-                           np.append(foot, foot[0]), period=2 * np.pi)
+        radius = np.interp(
+            angle,
+            np.arange(CORNERS + 1) * (2 * np.pi / CORNERS),
+            np.append(foot, foot[0]),
+            period=2 * np.pi,
+        )
         radius = radius + rng.normal(0, 0.9, count)
         x = gland.centre[0] + radius * np.cos(angle)
         y = gland.centre[1] + radius * np.sin(angle)
@@ -142,13 +146,12 @@ def nucleoli(rng: np.random.Generator, nuclei: Nuclei) -> Nuclei:
     angle, reach = rng.uniform(0, 2 * np.pi, n), rng.uniform(0.1, 0.45, n) * nuclei.short[owner]
     offset = np.stack([np.cos(angle), np.sin(angle)], 1) * reach[:, None]
     size = rng.uniform(1.3, 2.2, n)
-    return Nuclei(
-        nuclei.xy[owner] + offset, size, size, angle, np.zeros(n), np.full(n, 255.0)
-    )
+    return Nuclei(nuclei.xy[owner] + offset, size, size, angle, np.zeros(n), np.full(n, 255.0))
 
 
 def _label_at(
     labels: UInt8[np.ndarray, "h w"], xy: Float64[np.ndarray, "n 2"]
 ) -> UInt8[np.ndarray, " n"]:
     column, row = xy.astype(np.int64).T
-    return labels[row, column]
+    found: UInt8[np.ndarray, " n"] = labels[row, column]
+    return found

@@ -127,7 +127,7 @@ def _empty(rng: np.random.Generator, layout: Layout) -> Float32[np.ndarray, "h w
     clefts += 0.6 * smooth_field(rng, hw, 60.0)
     cleft = np.clip((clefts - 2.35) * 3, 0, 0.9) * ((labels == STROMA) | (labels == TUMOUR))
     soft = cv2.GaussianBlur(holes, (0, 0), 1.2).astype(np.float32) / 255
-    return np.maximum(soft, cleft.astype(np.float32))
+    return np.asarray(np.maximum(soft, cleft), np.float32)
 
 
 def _level(

@@ -1,0 +1,40 @@
+"""From labelled images to a segmentation model running in production.
+
+The names here are the public surface; each is imported when it is first used, so that
+``import delineate`` costs nothing and predicting needs no PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_PUBLIC = {
+    "Bundle": "delineate.bundle.load",
+    "Dataset": "delineate.data.dataset",
+    "DelineateError": "delineate.errors",
+    "Duration": "delineate.config",
+    "Plan": "delineate.config",
+    "Predictor": "delineate.types",
+    "PredictorSpec": "delineate.types",
+    "TrainSettings": "delineate.workflows.train",
+    "evaluate": "delineate.workflows.evaluate",
+    "import_onnx": "delineate.bundle.import_onnx",
+    "load": "delineate.bundle.load",
+    "predict": "delineate.workflows.predict",
+    "segment": "delineate.tiling.segment",
+    "serving_app": "delineate.workflows.serve",
+    "train": "delineate.workflows.train",
+}
+__all__ = sorted(_PUBLIC)  # noqa: PLE0605
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'delineate' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,99 @@
+"""How commands talk: results on stdout, everything else on stderr, errors in one line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from delineate.errors import DelineateError, SettingsError
+
+err = Console(stderr=True, soft_wrap=True)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+
+
+def emit(document: Any, *, as_json: bool, show: Callable[[Console], None]) -> None:
+    """Print a result: ``document`` as JSON, or what ``show`` prints for people."""
+    if as_json:
+        print(json.dumps(document, indent=2, default=str))
+    else:
+        show(Console())
+
+
+def report_error(error: DelineateError, *, as_json: bool) -> None:
+    """One error, on stderr; with ``--json`` also as the document."""
+    err.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False)
+    if as_json:
+        fields = {"found": error.found, "where": error.where, "mend": error.mend}
+        print(json.dumps({"error": {"kind": type(error).__name__, **fields}}, indent=2))
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def plain_table(*headers: str, title: str | None = None) -> Table:
+    """A table in the one style of all commands: first column left, the others right."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for index, header in enumerate(headers):
+        table.add_column(header, justify="left" if index == 0 else "right")
+    return table
+
+
+@contextmanager
+def counting(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr with rate and time left; yields a setter of the number done."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task(what, total=total, rate="")
+
+        def update(done: int) -> None:
+            speed = progress.tasks[0].speed
+            rate = "" if speed is None else f"{speed:.1f}/s"
+            progress.update(task, completed=done, rate=rate)
+
+        yield update
+
+
+_DURATION = re.compile(r"^(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?$")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of ``90s``, ``30m``, ``1h30m``.
+
+    Raises:
+        SettingsError: the text is no duration.
+    """
+    match = _DURATION.match(text.strip().lower())
+    if not text.strip() or match is None:
+        raise SettingsError(
+            f"{text!r} is no duration", where="--budget", mend="Write 90s, 30m or 1h30m."
+        )
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + seconds

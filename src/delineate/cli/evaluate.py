@@ -1,0 +1,53 @@
+"""``delineate evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from delineate.cli.console import ForceOption, JsonOption, counting, emit
+from delineate.data.dataset import Dataset
+from delineate.data.files import refuse_existing
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="A bundle, folder or .zip.")],
+    dataset: Annotated[Path, typer.Argument(help="A canonical dataset.")],
+    split: Annotated[str, typer.Option(help="train, val, test, ...")] = "val",
+    engine: Annotated[str, typer.Option(help="auto, onnxruntime or openvino.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda or gpu.")] = "cpu",
+    report: Annotated[Path | None, typer.Option(help="Write an HTML report there.")] = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a bundle on a labelled dataset.
+
+    Example: delineate evaluate model.bundle DATASET --report report.html
+    """
+    from delineate.evaluation.report import format_table
+    from delineate.workflows.evaluate import evaluate as run
+
+    if report is not None and not force:
+        refuse_existing(report)
+    total = len(Dataset.open(dataset).split(split))
+    with counting("evaluating", total) as update:
+        found = run(
+            bundle,
+            dataset,
+            split=split,
+            engine=engine,
+            device=device,
+            report=report,
+            on_progress=lambda done, _: update(done),
+        )
+
+    def show(console: Console) -> None:
+        console.print(format_table(found.scores))
+        console.print(f"{found.n_images} images in {found.seconds:.1f} s")
+        if report is not None:
+            console.print(f"report  {report}")
+
+    emit(found.to_dict(), as_json=as_json, show=show)

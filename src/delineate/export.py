@@ -1,0 +1,250 @@
+"""Checkpoint to bundle: export, compare, measure, write; refused where outputs differ."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import json
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from delineate.bundle.card import model_card
+from delineate.bundle.graph import OPSET, Wrapping, finish
+from delineate.bundle.load import golden_name, golden_outputs
+from delineate.bundle.manifest import InputInfo, Manifest, Variant
+from delineate.bundle.store import write_bundle
+from delineate.data.dataset import Sample
+from delineate.engines.onnxruntime import OnnxRuntimePredictor
+from delineate.engines.pytorch import TorchPredictor
+from delineate.errors import ModelError, RefusedError
+from delineate.evaluation.evaluate import Evaluation, Read, evaluate
+from delineate.tiling.segment import segment
+from delineate.types import Image, LabelMap, Predictor
+
+LEAST_AGREEMENT = 0.9995  # share of pixels with the same class
+LARGEST_DIFFERENCE = 2  # of a probability, in 255ths
+COMPARED_IMAGES = 4
+CANARY_IMAGES = 4
+DECILES = tuple(i / 10 for i in range(11))
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was exported and how it did.
+
+    Attributes:
+        manifest: as written.
+        evaluation: of the exported graph on the validation split.
+        agreement: share of pixels in which PyTorch and the graph name the same class.
+        difference: largest difference of a probability, in 255ths.
+    """
+
+    manifest: Manifest
+    evaluation: Evaluation
+    agreement: float
+    difference: int
+
+
+def export_bundle(
+    module: nn.Module,
+    draft: Manifest,
+    out: Path,
+    *,
+    val: Sequence[Sample],
+    read: Read,
+    force: bool = False,
+    canary: bool = True,
+) -> Exported:
+    """Export a trained network to a bundle.
+
+    Args:
+        module: logits from normalised (N, C, H, W), any size.
+        draft: the manifest, with one variant ``float32`` and no scores yet.
+        out: the bundle's folder.
+        val: labelled images, for comparison, scores, reference and canary.
+        read: gives image and mask of a sample.
+        force: replace ``out``.
+        canary: put labelled images into the bundle; leave it out for images that must not travel.
+
+    Raises:
+        RefusedError: PyTorch and the graph, both in float32, differ on real images.
+        OutputError: ``out`` exists or cannot be written.
+    """
+    module = module.cpu().eval()
+    model = finish(export_network(module, draft.input.channels), _wrapping(draft))
+    predictor = OnnxRuntimePredictor(model, draft.spec())
+    own = TorchPredictor(module, draft.spec(), draft.input.normalisation)
+    agreement, difference = compare(own, predictor, [read(s)[0] for s in val[:COMPARED_IMAGES]],
+                                    draft.tiling.tile_px)  # fmt: skip
+    evaluation, summaries = _measure(predictor, draft, val, read)
+    files = {"model.onnx": model.SerializeToString()}
+    files["reference.json"] = _reference(summaries, draft).encode()
+    if canary:
+        files |= _canary(predictor, val, read)
+    manifest = _finished(draft, evaluation)
+    files["card.md"] = model_card(manifest).encode()
+    write_bundle(out, manifest, files, force=force)
+    return Exported(manifest, evaluation, agreement, difference)
+
+
+def export_network(module: nn.Module, channels: int) -> onnx.ModelProto:
+    """A module as ONNX, opset 18, with free batch, height and width.
+
+    Raises:
+        ModelError: PyTorch cannot export it.
+    """
+    example = torch.zeros(2, channels, 96, 128)
+    dims = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    for name in ("torch.onnx", "onnxscript", "onnx_ir"):  # they narrate every rewriting
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                module,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["x"],
+                output_names=["logits"],
+                dynamic_shapes=(dims,),
+                verbose=False,
+            )
+    except Exception as error:  # the exporter raises many kinds
+        raise ModelError(f"PyTorch {torch.__version__} cannot export this network ({error})") from error
+    if program is None:
+        raise ModelError(f"PyTorch {torch.__version__} exported nothing")
+    model: onnx.ModelProto = program.model_proto
+    return onnx.inliner.inline_local_functions(model) if model.functions else model
+
+
+def compare(
+    own: Predictor, exported: Predictor, images: Sequence[Image], largest_px: int
+) -> tuple[float, int]:
+    """Compare two predictors on real images, whole up to ``largest_px`` pixels a side.
+
+    Returns:
+        share of pixels with the same class, and the largest difference of a probability in 255ths.
+
+    Raises:
+        RefusedError: they differ by more than rounding explains.
+    """
+    same = pixels = difference = 0
+    for image in images:
+        batch = image[None, :largest_px, :largest_px]
+        a = own.predict(batch, ("labels", "probabilities"))
+        b = exported.predict(batch, ("labels", "probabilities"))
+        same += int(np.sum(a["labels"] == b["labels"]))
+        pixels += a["labels"].size
+        apart = np.abs(a["probabilities"].astype(np.int16) - b["probabilities"])
+        difference = max(difference, int(apart.max()))
+    agreement = same / max(pixels, 1)
+    if agreement < LEAST_AGREEMENT or difference > LARGEST_DIFFERENCE:
+        raise RefusedError(
+            f"the exported graph is not the network: {agreement:.4%} of pixels agree (at least "
+            f"{LEAST_AGREEMENT:.2%} wanted), a probability is off by {difference}/255 (at most "
+            f"{LARGEST_DIFFERENCE}/255)",
+            mend="Nothing was written. Report the architecture and the versions of torch and onnx.",
+        )
+    return agreement, difference
+
+
+def _wrapping(draft: Manifest) -> Wrapping:
+    return Wrapping(
+        channels=draft.input.channels,
+        dtype=draft.input.dtype,
+        task=draft.task,
+        classes=len(draft.classes),
+        normalisation=draft.input.normalisation,
+    )
+
+
+def _measure(
+    predictor: Predictor, draft: Manifest, val: Sequence[Sample], read: Read
+) -> tuple[Evaluation, np.ndarray]:
+    """Scores on val, and the summary of every image (images, K + 2)."""
+    summaries: list[np.ndarray] = []
+
+    def predict(image: Image) -> LabelMap:
+        found = segment(
+            predictor,
+            image,
+            ("labels", "summary"),
+            tiling=draft.tiling,
+            postprocessing=draft.postprocessing,
+        )
+        summaries.append(found["summary"][0])
+        return found["labels"][0]
+
+    evaluation = evaluate(
+        val, read, predict, classes=draft.class_names, ignore_index=draft.ignore_index
+    )
+    return evaluation, np.stack(summaries)
+
+
+def _reference(summaries: np.ndarray, draft: Manifest) -> str:
+    """Statistics of predictions at release, by column of the summary."""
+    columns: dict[str, Any] = {}
+    for name, values in zip(draft.spec().summary_names, summaries.T, strict=True):
+        columns[name] = {
+            "mean": float(values.mean()),
+            "std": float(values.std()),
+            "deciles": [float(value) for value in np.quantile(values, DECILES)],
+        }
+    return json.dumps({"images": len(summaries), "split": "val", "columns": columns}, indent=2)
+
+
+def _canary(predictor: Predictor, val: Sequence[Sample], read: Read) -> dict[str, bytes]:
+    """Labelled images as they are on disk, spread over the split, and their golden outputs."""
+    files: dict[str, bytes] = {}
+    count = min(CANARY_IMAGES, len(val))
+    for index in np.linspace(0, len(val) - 1, count).round().astype(int):
+        sample = val[index]
+        if sample.mask is None:
+            continue
+        files[f"canary/images/{sample.image.name}"] = sample.image.read_bytes()
+        files[f"canary/masks/{sample.mask.name}"] = sample.mask.read_bytes()
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **golden_outputs(predictor, read(sample)[0]))
+        files[golden_name("float32", sample.image.stem)] = buffer.getvalue()
+    return files
+
+
+def _finished(draft: Manifest, evaluation: Evaluation) -> Manifest:
+    """The draft with scores and software versions."""
+    scores = evaluation.scores
+    figures = {
+        "mean_iou": scores.mean_iou,
+        "mean_dice": scores.mean_dice,
+        "pixel_accuracy": scores.pixel_accuracy,
+    }
+    figures |= {
+        f"iou/{name}": value for name, value in zip(draft.class_names, scores.iou, strict=True)
+    }
+    rounded = {n: None if np.isnan(v) else round(float(v), 6) for n, v in figures.items()}
+    variant = draft.variants["float32"].model_copy(update={"scores": rounded})
+    names = ("delineate", "torch", "onnx", "onnxruntime", "segmentation-models-pytorch")
+    software = {name: importlib.metadata.version(name) for name in names}
+    return draft.model_copy(
+        update={
+            "variants": {"float32": variant},
+            "provenance": {**draft.provenance, "software": software},
+        }
+    )
+
+
+def draft_manifest(**fields: Any) -> Manifest:
+    """A manifest before export: one float variant, no scores, no hashes."""
+    return Manifest(variants={"float32": Variant(file="model.onnx")}, **fields)
+
+
+__all__ = ["Exported", "InputInfo", "compare", "draft_manifest", "export_bundle", "export_network"]

@@ -1,0 +1,267 @@
+"""``delineate demo``: every stage once, on generated tissue, told in one page."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from delineate.bundle.load import Bundle, load
+from delineate.config import Duration
+from delineate.data.dataset import Dataset, read_pair
+from delineate.data.files import atomic_folder
+from delineate.data.tissue import TissueSettings, synthesise
+from delineate.engines.classical import ColourPredictor, OtsuPredictor
+from delineate.evaluation.evaluate import Evaluation
+from delineate.evaluation.evaluate import evaluate as score
+from delineate.serving.server import running
+from delineate.tiling.segment import segment
+from delineate.training.fit import Event
+from delineate.training.log import read_metrics
+from delineate.types import Image, LabelMap, Predictor
+from delineate.workflows.demo_page import write_page
+from delineate.workflows.evaluate import evaluate, labelled
+from delineate.workflows.serve import serving_app
+from delineate.workflows.train import TrainResult, TrainSettings, train
+
+FOREGROUND = "tumour"
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """How large the demo is.
+
+    Attributes:
+        images: generated for training and validation.
+        test_images: generated with stains and scanners that training never saw.
+        size_px: side of an image.
+        large_px: side of the image that is cut into tiles.
+        budget_s: for training, export included.
+        steps: for training, in place of the budget (for tests).
+        seed: of everything.
+    """
+
+    images: int = 60
+    test_images: int = 12
+    size_px: int = 512
+    large_px: int = 4096
+    budget_s: float = 330.0
+    steps: int | None = None
+    seed: int = 7
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo found; the page and the JSON are made from it.
+
+    Attributes:
+        dice: Dice of tumour on the held-out test images, for the network and two controls.
+        seconds: spent on each stage.
+    """
+
+    out: Path
+    training: TrainResult
+    test: Evaluation
+    dice: dict[str, float]
+    example: tuple[Image, LabelMap]
+    large: tuple[Image, LabelMap]
+    large_dice: float
+    large_tiles: int
+    answer: dict[str, Any]
+    server_timing: str
+    seconds: dict[str, float]
+
+    @property
+    def page(self) -> Path:
+        return self.out / "index.html"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "page": str(self.page),
+            "bundle": str(self.training.bundle),
+            "dice_tumour_held_out": {n: round(v, 4) for n, v in self.dice.items()},
+            "mean_iou_held_out": round(self.test.scores.mean_iou, 4),
+            "dice_tumour_large": round(self.large_dice, 4),
+            "large_tiles": self.large_tiles,
+            "server_timing": self.server_timing,
+            "seconds": {n: round(v, 1) for n, v in self.seconds.items()},
+            "seconds_in_all": round(sum(self.seconds.values()), 1),
+        }
+
+
+def demo(
+    out: Path | str,
+    *,
+    settings: DemoSettings = DemoSettings(),
+    force: bool = False,
+    say: Callable[[str], None] = print,
+    watch: Callable[[Event], None] | None = None,
+) -> Demo:
+    """Generate data, train, evaluate, export, predict a large image, ask the server, tell it all.
+
+    Args:
+        out: folder for data, run, bundle and page.
+        settings: how large.
+        force: replace ``out``.
+        say: told what happens, one line a stage.
+        watch: told about every training step.
+    """
+    out = Path(out)
+    stages = _Stages(say)
+    with atomic_folder(out, force=force):  # an empty folder of that name, an old one gone
+        pass
+    with stages.stage("generate", f"{settings.images + settings.test_images} images of tissue"):
+        data, held_out = _generate(out, settings)
+    with stages.stage("train", f"a U-Net, {settings.budget_s:.0f} s with export"):
+        training = _train(out, data, settings, watch)
+    bundle = load(training.bundle)
+    with stages.stage("evaluate", "on stains and scanners that training never saw"):
+        test = evaluate(bundle, held_out, split="val", report=out / "test.html")
+        dice = {"network": test.scores.dice[bundle.spec.classes.index(FOREGROUND)]}
+        dice |= _controls(data, held_out)
+    with stages.stage("predict", f"one image of {settings.large_px} x {settings.large_px} pixels"):
+        wanted = TissueSettings(
+            n=1, size=settings.large_px, seed=settings.seed + 2000, held_out=True
+        )
+        large, truth = wanted.sample(0)
+        labels, tiles = _predict_large(bundle, large)
+    with stages.stage("serve", "the bundle over HTTP, and one question"):
+        sample = labelled(Dataset.open(held_out), "val")[0]
+        answer, server_timing = _ask(bundle, sample.image)
+    result = Demo(
+        out=out,
+        training=training,
+        test=test,
+        dice=dice,
+        example=read_pair(sample, Dataset.open(held_out).info),
+        large=(large, labels),
+        large_dice=_dice(labels, truth, bundle.spec.classes.index(FOREGROUND)),
+        large_tiles=tiles,
+        answer=answer,
+        server_timing=server_timing,
+        seconds=stages.seconds,
+    )
+    write_page(result, bundle, read_metrics(training.run))
+    return result
+
+
+class _Stages:
+    """Says and times the stages."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self.seconds: dict[str, float] = {}
+
+    def stage(self, name: str, what: str) -> _Stage:
+        self._say(f"{name}: {what}")
+        return _Stage(name, self.seconds)
+
+
+class _Stage:
+    def __init__(self, name: str, seconds: dict[str, float]) -> None:
+        self._name, self._seconds, self._began = name, seconds, time.monotonic()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *details: object) -> None:
+        self._seconds[self._name] = time.monotonic() - self._began
+
+
+def _generate(out: Path, settings: DemoSettings) -> tuple[Path, Path]:
+    data, held_out = out / "tissue", out / "held-out"
+    synthesise(data, n=settings.images, size=settings.size_px, seed=settings.seed)
+    synthesise(
+        held_out,
+        n=settings.test_images,
+        size=settings.size_px,
+        seed=settings.seed + 1000,
+        val_fraction=1.0,
+        held_out=True,
+    )
+    return data, held_out
+
+
+def demo_changes() -> dict[str, Any]:
+    """What the demo changes in the default plan: tissue has no up, and stains vary."""
+    return {
+        "augmentation.vertical_flip": 0.5,
+        "augmentation.rotation_degrees": 180.0,
+        "augmentation.scale": (0.8, 1.25),
+        "augmentation.brightness": 0.25,
+        "augmentation.contrast": 0.25,
+        "augmentation.hue": 0.06,
+        "augmentation.blur": 0.3,
+        "validations": 4,
+    }
+
+
+def _train(
+    out: Path, data: Path, settings: DemoSettings, watch: Callable[[Event], None] | None
+) -> TrainResult:
+    if settings.steps is None:
+        duration = Duration(budget_s=settings.budget_s)
+    else:
+        duration = Duration(steps=settings.steps)
+    wanted = TrainSettings(duration=duration, name="tissue", command="delineate demo")
+    return train(data, out / "run", changes=demo_changes(), settings=wanted, watch=watch)
+
+
+def _controls(data: Path, held_out: Path) -> dict[str, float]:
+    """Dice of tumour by Otsu and by colour alone, fitted on the training images."""
+    trained, tested = Dataset.open(data), Dataset.open(held_out)
+    classes = trained.info.classes
+    read = partial(read_pair, info=trained.info)
+    pairs = [read(sample) for sample in labelled(trained, "train")]
+    controls: dict[str, Predictor] = {
+        "otsu": OtsuPredictor.fit(pairs, classes, FOREGROUND),
+        "colour": ColourPredictor.fit(pairs, classes, FOREGROUND),
+    }
+    dice: dict[str, float] = {}
+    for name, control in controls.items():
+        found = score(
+            labelled(tested, "val"),
+            read,
+            lambda image, control=control: segment(control, image)["labels"][0],  # type: ignore[misc]
+            classes=classes,
+            ignore_index=None,
+        )
+        dice[name] = found.scores.dice[classes.index(FOREGROUND)]
+    return dice
+
+
+def _predict_large(bundle: Bundle, image: Image) -> tuple[LabelMap, int]:
+    tiles = 0
+
+    def count(done: int, total: int) -> None:  # noqa: ARG001
+        nonlocal tiles
+        tiles = total
+
+    found = segment(bundle, image, tiling=bundle.manifest.tiling, on_tile=count)
+    return found["labels"][0], tiles
+
+
+def _dice(labels: LabelMap, truth: LabelMap, class_id: int) -> float:
+    both = np.count_nonzero((labels == class_id) & (truth == class_id))
+    either = np.count_nonzero(labels == class_id) + np.count_nonzero(truth == class_id)
+    return 2 * both / max(either, 1)
+
+
+def _ask(bundle: Bundle, image: Path) -> tuple[dict[str, Any], str]:
+    """Serve the bundle on a free port and ask it for one image."""
+    with running(serving_app(bundle)) as url:
+        request = urllib.request.Request(  # noqa: S310
+            f"{url}/v1/segment",
+            data=image.read_bytes(),
+            headers={"Content-Type": "image/png", "Accept": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=120) as response:  # noqa: S310
+            answer: dict[str, Any] = json.load(response)
+            return answer, response.headers["Server-Timing"]

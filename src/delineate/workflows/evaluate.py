@@ -1,0 +1,117 @@
+"""``delineate evaluate``: a bundle's scores on a dataset, and a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from delineate.bundle.load import Bundle, load
+from delineate.data.dataset import Dataset, Sample, read_pair
+from delineate.data.images import fit_channels
+from delineate.errors import DatasetError
+from delineate.evaluation.evaluate import Evaluation, ImageScore
+from delineate.evaluation.evaluate import evaluate as score
+from delineate.evaluation.report import write_report
+from delineate.tiling.segment import segment
+from delineate.types import Image, LabelMap
+
+
+def labelled(data: Dataset, split: str) -> tuple[Sample, ...]:
+    """The samples of a split, each of which must have a mask.
+
+    Raises:
+        DatasetError: the split is absent or empty, or a mask is missing.
+    """
+    samples = data.split(split)
+    without = [sample.image.name for sample in samples if sample.mask is None]
+    mend = f"delineate data check {data.path} lists everything that is wrong."
+    if not samples:
+        raise DatasetError(f"the split {split} has no images", where=data.path, mend=mend)
+    if without:
+        raise DatasetError(
+            f"{len(without)} of {len(samples)} images of {split} have no mask ({without[0]})",
+            where=data.path,
+            mend=mend,
+        )
+    return samples
+
+
+def predict_with(bundle: Bundle) -> Callable[[Image], LabelMap]:
+    """A function from an image of any size to its class ids, as the bundle's manifest says."""
+
+    def predict(image: Image) -> LabelMap:
+        return segment(
+            bundle,
+            fit_channels(image, bundle.spec.channels, "the image"),
+            tiling=bundle.manifest.tiling,
+            postprocessing=bundle.manifest.postprocessing,
+        )["labels"][0]
+
+    return predict
+
+
+def evaluate(
+    bundle: Bundle | Path | str,
+    dataset: Path | str,
+    *,
+    split: str = "val",
+    engine: str = "auto",
+    device: str = "cpu",
+    report: Path | None = None,
+    on_progress: Callable[[int, ImageScore], None] | None = None,
+) -> Evaluation:
+    """Score a bundle on a split of a dataset.
+
+    Args:
+        bundle: a loaded bundle or its path.
+        dataset: a canonical dataset whose classes are those of the bundle, in the same order.
+        split: which split.
+        engine: ``auto``, ``onnxruntime`` or ``openvino``, when ``bundle`` is a path.
+        device: ``cpu``, ``cuda`` or ``gpu``, when ``bundle`` is a path.
+        report: write an HTML report there.
+        on_progress: called after every image.
+
+    Raises:
+        DatasetError: the split is absent, or its classes are not those of the bundle.
+    """
+    loaded = bundle if isinstance(bundle, Bundle) else load(bundle, engine=engine, device=device)
+    data = Dataset.open(Path(dataset))
+    manifest = loaded.manifest
+    if data.info.classes != manifest.class_names:
+        raise DatasetError(
+            f"its classes are {', '.join(data.info.classes)}, those of {manifest.name} are "
+            f"{', '.join(manifest.class_names)}",
+            where=data.path,
+            mend="Evaluate on a dataset with the same classes in the same order.",
+        )
+    read = partial(read_pair, info=data.info)
+    predict = predict_with(loaded)
+    found = score(
+        labelled(data, split),
+        read,
+        predict,
+        classes=manifest.class_names,
+        ignore_index=data.info.ignore_index,
+        on_progress=on_progress,
+    )
+    if report is not None:
+        provenance: dict[str, Any] = {
+            "bundle": f"{manifest.name} {manifest.version}",
+            "engine": loaded.engine,
+            "variant": loaded.variant,
+            "dataset": data.path.name,
+            "split": split,
+            **manifest.provenance.get("software", {}),
+        }
+        write_report(
+            found,
+            report,
+            title=f"{manifest.name} on {data.path.name}, {split}",
+            colours=manifest.colours,
+            read=read,
+            predict=predict,
+            provenance=provenance,
+        )
+    return found
