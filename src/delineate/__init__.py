@@ -26,7 +26,7 @@ _PUBLIC = {
     "serving_app": "delineate.workflows.serve",
     "train": "delineate.workflows.train",
 }
-__all__ = sorted(_PUBLIC)  # noqa: PLE0605
+__all__ = sorted(_PUBLIC)
 __version__ = "0.1.0"
 
 

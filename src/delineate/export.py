@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from onnx import inliner
 from torch import nn
 
 from delineate.bundle.card import model_card
@@ -25,7 +26,7 @@ from delineate.bundle.store import write_bundle
 from delineate.data.dataset import Sample
 from delineate.engines.onnxruntime import OnnxRuntimePredictor
 from delineate.engines.pytorch import TorchPredictor
-from delineate.errors import ModelError, RefusedError
+from delineate.errors import DatasetError, ModelError, RefusedError
 from delineate.evaluation.evaluate import Evaluation, Read, evaluate
 from delineate.tiling.segment import segment
 from delineate.types import Image, LabelMap, Predictor
@@ -76,15 +77,22 @@ def export_bundle(
         canary: put labelled images into the bundle; leave it out for images that must not travel.
 
     Raises:
+        DatasetError: ``val`` is empty.
         RefusedError: PyTorch and the graph, both in float32, differ on real images.
         OutputError: ``out`` exists or cannot be written.
     """
+    if not val:
+        raise DatasetError(
+            "there is no labelled image to compare and score on",
+            where=out,
+            mend="Nothing was written. Name a split that has images.",
+        )
     module = module.cpu().eval()
     model = finish(export_network(module, draft.input.channels), _wrapping(draft))
     predictor = OnnxRuntimePredictor(model, draft.spec())
     own = TorchPredictor(module, draft.spec(), draft.input.normalisation)
-    agreement, difference = compare(own, predictor, [read(s)[0] for s in val[:COMPARED_IMAGES]],
-                                    draft.tiling.tile_px)  # fmt: skip
+    images = [read(sample)[0] for sample in val[:COMPARED_IMAGES]]
+    agreement, difference = compare(own, predictor, images, draft.tiling.tile_px)
     evaluation, summaries = _measure(predictor, draft, val, read)
     files = {"model.onnx": model.SerializeToString()}
     files["reference.json"] = _reference(summaries, draft).encode()
@@ -120,11 +128,13 @@ def export_network(module: nn.Module, channels: int) -> onnx.ModelProto:
                 verbose=False,
             )
     except Exception as error:  # the exporter raises many kinds
-        raise ModelError(f"PyTorch {torch.__version__} cannot export this network ({error})") from error
+        raise ModelError(
+            f"PyTorch {torch.__version__} cannot export this network ({error})"
+        ) from error
     if program is None:
         raise ModelError(f"PyTorch {torch.__version__} exported nothing")
     model: onnx.ModelProto = program.model_proto
-    return onnx.inliner.inline_local_functions(model) if model.functions else model
+    return inliner.inline_local_functions(model) if model.functions else model
 
 
 def compare(
@@ -183,7 +193,8 @@ def _measure(
             postprocessing=draft.postprocessing,
         )
         summaries.append(found["summary"][0])
-        return found["labels"][0]
+        labels: LabelMap = found["labels"][0]
+        return labels
 
     evaluation = evaluate(
         val, read, predict, classes=draft.class_names, ignore_index=draft.ignore_index
@@ -214,7 +225,8 @@ def _canary(predictor: Predictor, val: Sequence[Sample], read: Read) -> dict[str
         files[f"canary/images/{sample.image.name}"] = sample.image.read_bytes()
         files[f"canary/masks/{sample.mask.name}"] = sample.mask.read_bytes()
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **golden_outputs(predictor, read(sample)[0]))
+        golden = golden_outputs(predictor, read(sample)[0])
+        np.savez_compressed(buffer, labels=golden["labels"], summary=golden["summary"])
         files[golden_name("float32", sample.image.stem)] = buffer.getvalue()
     return files
 

@@ -171,7 +171,7 @@ def refusal(*, channels: int = 3, classes: int = 4, task: Task = "multiclass", *
             {"architecture": "deeplabv3+", "encoder": "densenet121"},
             "encoder densenet121: the encoder does not fit this architecture (DenseNet encoders "
             "do not support dilated mode due to pooling operation for downsampling!). Use "
-            "another encoder, for example resnet18 or efficientnet-b4, or --architecture unet.",
+            "another encoder, for example resnet18 or efficientnet-b4.",
         ),
     ],
 )

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import onnx
 import onnxruntime as ort
+from jaxtyping import Float32
 from onnx import inliner, version_converter
 
 from delineate.bundle.graph import OPSET
@@ -16,6 +17,9 @@ from delineate.errors import ModelError
 
 PROBE_SIDE_PX = 64  # a probe of side 64 + m is a multiple of m, but not of 2 m
 MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
+LARGEST_DIFFERENCE = 1e-3  # of a converted network, relative to its largest score
+Scores = Float32[np.ndarray, "n a b c"]
+Layout = Literal["nchw", "nhwc"]
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,40 @@ class ForeignNetwork:
 
     model: onnx.ModelProto
     opset: int
-    layout: Literal["nchw", "nhwc"]
+    layout: Layout
     channels: int
     planes: int
     fixed_hw: tuple[int, int] | None
     fixed_batch: bool
     multiple_of: int
     rescales: bool
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """The input as the file declares it; None is free."""
+
+    layout: Layout
+    batch: int | None
+    channels: int
+    height: int | None
+    width: int | None
+
+    @property
+    def fixed_hw(self) -> tuple[int, int] | None:
+        if self.height is None or self.width is None:
+            return None
+        return self.height, self.width
+
+    def shape(self, batch: int, size: tuple[int, int]) -> tuple[int, ...]:
+        if self.layout == "nchw":
+            return (batch, self.channels, *size)
+        return (batch, *size, self.channels)
+
+    def size_of(self, result: Scores) -> tuple[int, int]:
+        """Height and width of an output, which has the layout of the input."""
+        height, width = result.shape[2:4] if self.layout == "nchw" else result.shape[1:3]
+        return height, width
 
 
 def read_network(path: Path, output: str | None = None) -> ForeignNetwork:
@@ -56,9 +87,31 @@ def read_network(path: Path, output: str | None = None) -> ForeignNetwork:
         ModelError: the file is no ONNX, has several inputs, an output that is no score map, or
             cannot be converted without changing what it computes.
     """
-    model = _load(path)
-    _without_initialiser_inputs(model)
-    _keep_output(model, output, path)
+    original = _load(path)
+    _without_initialiser_inputs(original)
+    _keep_output(original, output, path)
+    entry = _entry(original, path)
+    converted = _convert(original, path)
+    run = _Runner(converted, entry, path)
+    multiple_of = 1 if entry.fixed_hw is not None else _smallest_multiple(run, entry, path)
+    size = entry.fixed_hw or _probe_size(multiple_of)
+    result = run(size)
+    if converted is not original:
+        _check_conversion(_Runner(original, entry, path)(size), result, path)
+    return ForeignNetwork(
+        model=converted,
+        opset=_opset(original),
+        layout=entry.layout,
+        channels=entry.channels,
+        planes=result.shape[1 if entry.layout == "nchw" else 3],
+        fixed_hw=entry.fixed_hw,
+        fixed_batch=entry.batch == 1 or not _takes_batches(run, size, result),
+        multiple_of=multiple_of,
+        rescales=entry.size_of(result) != size,
+    )
+
+
+def _entry(model: onnx.ModelProto, path: Path) -> _Entry:
     if len(model.graph.input) != 1:
         names = ", ".join(value.name for value in model.graph.input)
         raise ModelError(f"takes {len(model.graph.input)} inputs ({names}), not one", where=path)
@@ -70,8 +123,7 @@ def read_network(path: Path, output: str | None = None) -> ForeignNetwork:
             "rank four",
             where=path,
         )
-    converted = _convert(model, path)
-    layout: Literal["nchw", "nhwc"] = "nchw"
+    layout: Layout = "nchw"
     if shape[3] is not None and shape[3] <= 16 and (shape[1] is None or shape[1] > 16):
         layout = "nhwc"
     batch, channels, height, width = (
@@ -85,7 +137,14 @@ def read_network(path: Path, output: str | None = None) -> ForeignNetwork:
             where=path,
             mend="Export it again with a batch of one, or a free batch.",
         )
-    return _probe(model, converted, layout, channels, height, width, batch == 1, path)
+    if (height is None) != (width is None):
+        found = f"height is fixed to {height}" if width is None else f"width is fixed to {width}"
+        raise ModelError(
+            f"its {found} px and the other side is free",
+            where=path,
+            mend="Export it again with both sides fixed, or both free.",
+        )
+    return _Entry(layout, batch, channels, height, width)
 
 
 def _load(path: Path) -> onnx.ModelProto:
@@ -166,11 +225,13 @@ def _set_text(node: onnx.NodeProto, name: str, value: str) -> None:
 
 
 class _Runner:
-    """A network that is run on random input of one size."""
+    """A network that is run on random input; the same numbers every time."""
 
-    def __init__(self, model: onnx.ModelProto, path: Path) -> None:
+    def __init__(self, model: onnx.ModelProto, entry: _Entry, path: Path) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = 4
+        self._entry = entry
+        self._path = path
         try:
             self._session = ort.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]
@@ -179,82 +240,82 @@ class _Runner:
             raise ModelError(f"ONNX Runtime refuses it ({error})", where=path) from error
         self._input = self._session.get_inputs()[0].name
 
-    def __call__(self, shape: tuple[int, ...]) -> np.ndarray:
+    def __call__(self, size: tuple[int, int], batch: int = 1) -> Scores:
+        """Scores of ``batch`` images of ``size`` (height, width).
+
+        Raises:
+            _CannotRunError: at this size or batch.
+            ModelError: the output is no score map.
+        """
+        shape = self._entry.shape(batch, size)
         x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-        result: np.ndarray = self._session.run(None, {self._input: x})[0]
+        try:
+            result = self._session.run(None, {self._input: x})[0]
+        except Exception as error:  # a size that does not fit fails anywhere inside the network
+            reason = str(error).strip().splitlines()[0]
+            raise _CannotRunError(
+                f"cannot be run on input of shape {shape} ({reason})", where=self._path
+            ) from error
+        if not isinstance(result, np.ndarray) or result.ndim != 4 or result.dtype != np.float32:
+            kind = getattr(result, "dtype", type(result).__name__)
+            raise ModelError(
+                f"its output is {kind} of shape {np.shape(result)}; a float32 score for each class "
+                "and pixel, of rank four, is wanted",
+                where=self._path,
+                mend="Export it before its ArgMax.",
+            )
         return result
 
 
-def _probe(
-    original: onnx.ModelProto,
-    converted: onnx.ModelProto,
-    layout: Literal["nchw", "nhwc"],
-    channels: int,
-    height: int | None,
-    width: int | None,
-    fixed_batch: bool,
-    path: Path,
-) -> ForeignNetwork:
-    run = _Runner(converted, path)
+class _CannotRunError(ModelError):
+    """The network does not run at the size or batch that was tried."""
 
-    def shape(h: int, w: int) -> tuple[int, ...]:
-        return (1, channels, h, w) if layout == "nchw" else (1, h, w, channels)
 
-    fixed_hw = None
-    if height is not None and width is not None:
-        fixed_hw = (height, width)
-        multiple_of, result = 1, run(shape(height, width))
-        size = fixed_hw
-    else:
-        multiple_of, result = _smallest_multiple(run, shape, layout, path)
-        size = (PROBE_SIDE_PX + multiple_of, PROBE_SIDE_PX * 2 + multiple_of)
-    if result.ndim != 4:
-        raise ModelError(
-            f"its output has shape {result.shape}; a score for each class and pixel, of rank four, "
-            "is wanted",
-            where=path,
-            mend="Export it before its ArgMax.",
-        )
-    reference = _Runner(original, path)(shape(*size))
-    difference = float(np.abs(reference - result).max()) / max(float(np.abs(reference).max()), 1e-6)
-    if not difference < 1e-3:
+def _probe_size(multiple: int) -> tuple[int, int]:
+    return PROBE_SIDE_PX + multiple, 2 * PROBE_SIDE_PX + multiple
+
+
+def _smallest_multiple(run: _Runner, entry: _Entry, path: Path) -> int:
+    """The smallest multiple at which the network runs and its output is in proportion."""
+    reason = "its output is out of proportion"
+    for multiple in MULTIPLES:
+        height, width = _probe_size(multiple)
+        try:
+            out_height, out_width = entry.size_of(run((height, width)))
+        except _CannotRunError as error:
+            reason = error.found
+            continue
+        if out_height * width == out_width * height:
+            return multiple
+    raise ModelError(
+        f"runs at no multiple of {', '.join(map(str, MULTIPLES))} pixels: {reason}", where=path
+    )
+
+
+def _takes_batches(run: _Runner, size: tuple[int, int], single: Scores) -> bool:
+    """Whether a batch that is declared free is free: exporters often fix it inside."""
+    try:
+        both = run(size, batch=2)
+    except ModelError:
+        return False
+    return (
+        both.shape == (2, *single.shape[1:]) and _difference(single, both[:1]) < LARGEST_DIFFERENCE
+    )
+
+
+def _check_conversion(before: Scores, after: Scores, path: Path) -> None:
+    difference = _difference(before, after)
+    if not difference < LARGEST_DIFFERENCE:
         raise ModelError(
             f"computes something else after conversion to opset {OPSET} (off by {difference:.2%})",
             where=path,
             mend=f"Export it again with opset {OPSET}.",
         )
-    return ForeignNetwork(
-        model=converted,
-        opset=_opset(original),
-        layout=layout,
-        channels=channels,
-        planes=result.shape[1 if layout == "nchw" else 3],
-        fixed_hw=fixed_hw,
-        fixed_batch=fixed_batch,
-        multiple_of=multiple_of,
-        rescales=_size(result, layout) != size,
-    )
 
 
-def _size(result: np.ndarray, layout: str) -> tuple[int, int]:
-    return result.shape[2:4] if layout == "nchw" else result.shape[1:3]
-
-
-def _smallest_multiple(run: _Runner, shape, layout: str, path: Path):  # type: ignore[no-untyped-def]
-    """The smallest multiple at which the network runs and its output is in proportion."""
-    reason = ""
-    for multiple in MULTIPLES:
-        h, w = PROBE_SIDE_PX + multiple, PROBE_SIDE_PX * 2 + multiple
-        try:
-            result = run(shape(h, w))
-        except Exception as error:  # a size that does not fit fails somewhere inside the network
-            reason = str(error).strip().splitlines()[0]
-            continue
-        if result.ndim != 4:
-            return multiple, result
-        out_h, out_w = _size(result, layout)
-        if out_h * w == out_w * h:
-            return multiple, result
-    raise ModelError(
-        f"runs at no multiple of {', '.join(map(str, MULTIPLES))} pixels ({reason})", where=path
-    )
+def _difference(expected: Scores, found: Scores) -> float:
+    """Largest difference, relative to the largest value."""
+    if expected.shape != found.shape:
+        return float("inf")
+    largest = max(float(np.abs(expected).max()), 1e-6)
+    return float(np.abs(expected - found).max()) / largest

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -83,7 +83,7 @@ class _Builder:
     def floats(self, *values: float) -> str:
         return self.constant(np.array(values, np.float32))
 
-    def add(self, op: str, *inputs: str, output: str = "", **attributes: object) -> str:
+    def add(self, op: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         output = output or f"delineate/{op.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
         return output
@@ -114,6 +114,7 @@ def finish(network: onnx.ModelProto, wrapping: Wrapping) -> onnx.ModelProto:
         [_value("image", _ONNX_TYPE[wrapping.dtype], ["n", "h", "w", wrapping.channels])],
         _outputs(wrapping.classes),
         initializer=[*build.constants, *inner.initializer],
+        sparse_initializer=list(inner.sparse_initializer),
     )
     opsets = [helper.make_opsetid("", OPSET)]
     opsets += [opset for opset in network.opset_import if opset.domain]
@@ -174,9 +175,7 @@ def _resize(build: _Builder, x: str, size: str) -> str:
     batch_and_channels = build.add("Slice", build.add("Shape", x), build.ints(0), build.ints(2))
     sizes = build.add("Concat", batch_and_channels, size, axis=0)
     mode = "half_pixel"
-    return build.add(
-        "Resize", x, "", "", sizes, mode="linear", coordinate_transformation_mode=mode
-    )
+    return build.add("Resize", x, "", "", sizes, mode="linear", coordinate_transformation_mode=mode)
 
 
 def _behind(build: _Builder, wrapping: Wrapping, x: str, size: str, network_size: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -13,7 +14,7 @@ from delineate.bundle.foreign import ForeignNetwork, read_network
 from delineate.bundle.graph import OutputKind, Wrapping, finish
 from delineate.bundle.manifest import ClassInfo, Colour, InputInfo, Manifest, Variant
 from delineate.bundle.store import write_bundle
-from delineate.config import Normalisation, Settings, TilingSettings
+from delineate.config import Normalisation, Positive, Settings, TilingSettings, checked
 from delineate.data.palette import default_colours
 from delineate.errors import SettingsError
 from delineate.types import PixelType, Task
@@ -30,7 +31,7 @@ class ImportOnnxSettings(Settings):
     channel_order: Literal["rgb", "bgr"] = Field("rgb", description="as the network takes them")
     scale: float = Field(1.0, gt=0, description="the network sees (x * scale - mean) / std")
     mean: tuple[float, ...] = Field((0.0,), description="after scale, in the network's order")
-    std: tuple[float, ...] = Field((1.0,), description="after scale, in the network's order")
+    std: tuple[Positive, ...] = Field((1.0,), description="after scale, in the network's order")
     output_kind: Literal["logits", "softmax", "sigmoid"] = "logits"
     output_planes: tuple[int, ...] | None = Field(
         None, description="planes of the output that are the classes, in their order; all if none"
@@ -58,44 +59,18 @@ def import_onnx(
         OutputError: ``out`` exists or cannot be written.
     """
     network = read_network(path, settings.output)
-    _check(network, settings, path)
+    _check_size(network, settings, path)
+    _check_planes(network, settings, path)
+    _check_channels(network, settings, path)
     wrapping = _wrapping(network, settings)
     model = finish(network.model, wrapping)
-    colours = settings.colours or default_colours(len(settings.classes))
-    manifest = Manifest(
-        name=settings.name or path.stem,
-        task=wrapping.task,
-        classes=tuple(
-            ClassInfo(id=i, name=name, colour=colours[i]) for i, name in enumerate(settings.classes)
-        ),
-        ignore_index=settings.ignore_index,
-        input=InputInfo(
-            channels=wrapping.channels,
-            dtype=wrapping.dtype,
-            multiple_of=wrapping.multiple_of,
-            fixed_hw=network.fixed_hw if settings.fit == "tile" else None,
-            largest_batch=1 if network.fixed_batch else None,
-            normalisation=wrapping.normalisation,
-        ),
-        tiling=settings.tiling,
-        variants={"float32": Variant(file="model.onnx")},
-        provenance={
-            "imported_from": path.name,
-            "source": settings.source,
-            "licence": settings.licence,
-            "opset_of_source": network.opset,
-            "import": settings.model_dump(mode="json", exclude_defaults=True),
-            "software": {
-                name: importlib.metadata.version(name) for name in ("delineate", "onnx")
-            },
-        },
-    )
+    manifest = _manifest(network, wrapping, settings, path)
     files = {"model.onnx": model.SerializeToString(), "card.md": model_card(manifest).encode()}
     write_bundle(out, manifest, files, force=force)
     return manifest
 
 
-def _check(network: ForeignNetwork, settings: ImportOnnxSettings, path: Path) -> None:
+def _check_size(network: ForeignNetwork, settings: ImportOnnxSettings, path: Path) -> None:
     if network.fixed_hw is not None and settings.fit is None:
         height, width = network.fixed_hw
         raise SettingsError(
@@ -107,6 +82,14 @@ def _check(network: ForeignNetwork, settings: ImportOnnxSettings, path: Path) ->
         raise SettingsError(
             f"takes images of any size, so --fit {settings.fit} has no meaning", where=path
         )
+    if network.fixed_hw is not None and settings.multiple_of is not None:
+        raise SettingsError(
+            f"takes images of one size, so multiple_of {settings.multiple_of} has no meaning",
+            where=path,
+        )
+
+
+def _check_planes(network: ForeignNetwork, settings: ImportOnnxSettings, path: Path) -> None:
     planes = settings.output_planes
     if planes is not None and not all(0 <= plane < network.planes for plane in planes):
         raise SettingsError(
@@ -123,6 +106,11 @@ def _check(network: ForeignNetwork, settings: ImportOnnxSettings, path: Path) ->
             mend="Name one class for each plane, background included, or choose planes with "
             "--output-planes.",
         )
+    if settings.colours is not None and len(settings.colours) != classes:
+        raise SettingsError(f"{len(settings.colours)} colours for {classes} classes", where=path)
+
+
+def _check_channels(network: ForeignNetwork, settings: ImportOnnxSettings, path: Path) -> None:
     for name, values in (("mean", settings.mean), ("std", settings.std)):
         if len(values) not in (1, network.channels):
             raise SettingsError(
@@ -135,8 +123,44 @@ def _check(network: ForeignNetwork, settings: ImportOnnxSettings, path: Path) ->
             f"channel order bgr was asked for, the network takes {network.channels} channels",
             where=path,
         )
-    if settings.colours is not None and len(settings.colours) != classes:
-        raise SettingsError(f"{len(settings.colours)} colours for {classes} classes", where=path)
+
+
+def _manifest(
+    network: ForeignNetwork, wrapping: Wrapping, settings: ImportOnnxSettings, path: Path
+) -> Manifest:
+    colours = settings.colours or default_colours(len(settings.classes), settings.classes)
+    fields: dict[str, Any] = {
+        "name": settings.name or _name_from(path),
+        "task": wrapping.task,
+        "classes": [
+            ClassInfo(id=i, name=name, colour=colours[i]) for i, name in enumerate(settings.classes)
+        ],
+        "ignore_index": settings.ignore_index,
+        "input": InputInfo(
+            channels=wrapping.channels,
+            dtype=wrapping.dtype,
+            multiple_of=wrapping.multiple_of,
+            fixed_hw=network.fixed_hw if settings.fit == "tile" else None,
+            largest_batch=1 if network.fixed_batch else None,
+            normalisation=wrapping.normalisation,
+        ),
+        "tiling": settings.tiling,
+        "variants": {"float32": Variant(file="model.onnx")},
+        "provenance": {
+            "imported_from": path.name,
+            "source": settings.source,
+            "licence": settings.licence,
+            "opset_of_source": network.opset,
+            "import": settings.model_dump(mode="json", exclude_defaults=True),
+            "software": {name: importlib.metadata.version(name) for name in ("delineate", "onnx")},
+        },
+    }
+    return checked(Manifest, fields, path)
+
+
+def _name_from(path: Path) -> str:
+    """The file's name with what a bundle's name cannot hold replaced."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "model"
 
 
 def _wrapping(network: ForeignNetwork, settings: ImportOnnxSettings) -> Wrapping:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ import onnx
 from delineate.bundle.manifest import Manifest, Variant
 from delineate.bundle.store import BundleStore
 from delineate.data.images import decode_image
-from delineate.errors import BundleError, EngineError, SettingsError
+from delineate.errors import BundleError, SettingsError
 from delineate.types import Image, Images, Output, Prediction, Predictor, PredictorSpec
 
 Engine = Literal["auto", "onnxruntime", "openvino"]
@@ -31,9 +32,7 @@ class Bundle:
         variant: the network file that runs.
     """
 
-    def __init__(
-        self, store: BundleStore, predictor: Predictor, engine: str, variant: str
-    ) -> None:
+    def __init__(self, store: BundleStore, predictor: Predictor, engine: str, variant: str) -> None:
         self._store = store
         self._predictor = predictor
         self.manifest: Manifest = store.manifest
@@ -79,6 +78,10 @@ class Bundle:
         for name, image in self.canary():
             golden = self._golden(name)
             found = golden_outputs(self._predictor, image)
+            if any(found[key].shape != golden[key].shape for key in found):
+                raise BundleError(
+                    f"canary {name}: its golden outputs are of another size", where=self.path
+                )
             changed = float(np.mean(found["labels"] != golden["labels"]))
             moved = float(np.abs(found["summary"] - golden["summary"]).max())
             if changed > tolerance.labels or moved > tolerance.summary:
@@ -93,8 +96,15 @@ class Bundle:
         return count
 
     def _golden(self, name: str) -> dict[str, np.ndarray]:
-        with np.load(io.BytesIO(self._store.read(golden_name(self.variant, name)))) as arrays:
-            return {key: arrays[key] for key in ("labels", "summary")}
+        file = golden_name(self.variant, name)
+        content = io.BytesIO(self._store.read(file))
+        try:
+            with np.load(content, allow_pickle=False) as arrays:
+                return {key: arrays[key] for key in ("labels", "summary")}
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise BundleError(
+                f"{file} holds no golden outputs ({error})", where=self.path
+            ) from error
 
 
 def golden_name(variant: str, image: str) -> str:
@@ -141,7 +151,9 @@ def load(
         SettingsError: there is no such engine or variant.
     """
     if engine not in ENGINES:
-        raise SettingsError(f"engine {engine!r} is unknown", mend=f"Choose from {', '.join(ENGINES)}.")
+        raise SettingsError(
+            f"engine {engine!r} is unknown", mend=f"Choose from {', '.join(ENGINES)}."
+        )
     store = BundleStore(Path(path))
     chosen = _variant(store, variant)
     model = _read_model(store, chosen.file)
@@ -174,7 +186,5 @@ def _variant(store: BundleStore, name: str) -> Variant:
 def _read_model(store: BundleStore, name: str) -> onnx.ModelProto:
     try:
         return onnx.load_from_string(store.read(name))
-    except EngineError:
-        raise
     except Exception as error:  # protobuf's DecodeError has no stable home
         raise BundleError(f"{name} is no ONNX file ({error})", where=store.path) from error

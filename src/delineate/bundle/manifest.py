@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -19,7 +19,8 @@ from delineate.errors import BundleError
 from delineate.types import PixelType, PredictorSpec, Task
 
 SCHEMA_VERSION = 1
-Colour = tuple[int, int, int]
+Byte = Annotated[int, Field(ge=0, le=255)]
+Colour = tuple[Byte, Byte, Byte]
 
 
 class ClassInfo(Settings):
@@ -55,7 +56,9 @@ class Variant(Settings):
     file: str
     precision: Literal["float32", "bfloat16", "float16", "int8"] = "float32"
     scores: dict[str, float | None] = Field({}, description="on the validation split")
-    latency_ms: dict[str, float] = Field({}, description="median, by engine and size, when measured")
+    latency_ms: dict[str, float] = Field(
+        {}, description="median, by engine and size, when measured"
+    )
     tolerance: Tolerance = Tolerance()
 
 
@@ -67,25 +70,31 @@ class Manifest(Settings):
     version: str = "1"
     task: Task
     classes: tuple[ClassInfo, ...] = Field(min_length=2)
-    ignore_index: int | None = None
+    ignore_index: int | None = Field(None, ge=0)
     input: InputInfo
     tiling: TilingSettings = TilingSettings()
     postprocessing: PostprocessingSettings = PostprocessingSettings()
     variants: dict[str, Variant]
     provenance: dict[str, Any] = Field({}, description="dataset hash, plan, versions, licences")
-    files: dict[str, str] = Field({}, description="SHA-256 of every other file of the bundle")
+    files: dict[str, str] = Field(
+        {}, description="SHA-256 of every file; of the manifest itself with its own as zeros"
+    )
 
     @field_validator("classes")
     @classmethod
     def _ids_count_up(cls, classes: tuple[ClassInfo, ...]) -> tuple[ClassInfo, ...]:
         if [item.id for item in classes] != list(range(len(classes))):
             raise ValueError("class ids must count up from 0 without gaps")
+        if len({item.name for item in classes}) < len(classes):
+            raise ValueError("class names must differ")
         return classes
 
     @model_validator(mode="after")
-    def _float_variant(self) -> Manifest:
+    def _consistent(self) -> Manifest:
         if "float32" not in self.variants:
             raise ValueError("the variant float32 is missing")
+        if self.task == "binary" and len(self.classes) != 2:
+            raise ValueError(f"a binary task has 2 classes, not {len(self.classes)}")
         return self
 
     @property
@@ -117,7 +126,7 @@ def read_manifest(text: bytes, where: str) -> Manifest:
     """
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"manifest.json is no JSON ({error})", where=where) from error
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version != SCHEMA_VERSION:

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from delineate.bundle.manifest import Manifest, read_manifest
 from delineate.data.files import atomic_file, atomic_folder, refuse_existing
-from delineate.errors import BundleError
+from delineate.errors import BundleError, OutputError
 
 MANIFEST = "manifest.json"
 LARGEST_FILE_BYTES = 2**31  # what protobuf can hold; a zip that claims more is hostile
+_NO_HASH = "0" * 64  # stands for the manifest's own hash while it is computed
+
+# What zipfile raises on a damaged, encrypted or unknown archive
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    KeyError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+)
 
 
 class BundleStore:
@@ -29,8 +46,7 @@ class BundleStore:
                 item.relative_to(path).as_posix() for item in path.rglob("*") if item.is_file()
             }
         elif zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                self._names = {i.filename for i in archive.infolist() if not i.is_dir()}
+            self._names = _names_in_zip(path)
         elif path.exists():
             raise BundleError(
                 "is neither a folder nor a zip", where=path, mend="Name a bundle folder or .zip."
@@ -49,7 +65,13 @@ class BundleStore:
         self._verify()
 
     def read(self, name: str) -> bytes:
-        """The content of a file that the manifest lists."""
+        """The content of a file that the manifest lists.
+
+        Raises:
+            BundleError: the manifest does not list it, or it cannot be read.
+        """
+        if name not in self.manifest.files:
+            raise BundleError(f"{name} is not listed in manifest.json", where=self.path)
         return self._raw(name)
 
     def names(self, folder: str) -> list[str]:
@@ -64,7 +86,7 @@ class BundleStore:
                 if archive.getinfo(name).file_size > LARGEST_FILE_BYTES:
                     raise BundleError(f"{name} claims more than 2 GiB", where=self.path)
                 return archive.read(name)
-        except (OSError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        except (OSError, *_ZIP_ERRORS) as error:
             raise BundleError(f"{name} cannot be read ({error})", where=self.path) from error
 
     def _verify(self) -> None:
@@ -77,14 +99,32 @@ class BundleStore:
         for name, expected in self.manifest.files.items():
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                 raise BundleError(f"{name} lies outside the bundle", where=self.path)
-            found = hashlib.sha256(self._raw(name)).hexdigest()
+            found = _hash(name, self._raw(name), expected)
             if found != expected:
+                mend = "Copy the bundle again, or export it again."
+                if name == MANIFEST:
+                    mend += " After an edit on purpose, take its line out of files."
                 raise BundleError(
                     f"{name} was altered: its SHA-256 is {found[:12]}..., the manifest says "
                     f"{expected[:12]}...",
                     where=self.path,
-                    mend="Copy the bundle again, or export it again.",
+                    mend=mend,
                 )
+
+
+def _names_in_zip(path: Path) -> set[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {item.filename for item in archive.infolist() if not item.is_dir()}
+    except (OSError, *_ZIP_ERRORS) as error:
+        raise BundleError(f"is no readable zip ({error})", where=path) from error
+
+
+def _hash(name: str, content: bytes, own: str) -> str:
+    """SHA-256 of a file; of the manifest with its ``own`` hash, which it holds, as zeros."""
+    if name == MANIFEST:
+        content = content.replace(own.encode(), _NO_HASH.encode(), 1)
+    return hashlib.sha256(content).hexdigest()
 
 
 def write_bundle(
@@ -94,15 +134,13 @@ def write_bundle(
 
     Args:
         path: where to; it must not exist unless ``force``.
-        manifest: without ``files``, which is filled in here.
+        manifest: ``files`` is filled in here.
         files: content of every other file by its POSIX name.
 
     Raises:
-        OutputError: ``path`` exists, or cannot be written.
+        OutputError: ``path`` exists, holds something else, or cannot be written.
     """
-    hashes = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
-    text = manifest.model_copy(update={"files": hashes}).model_dump_json(indent=2).encode()
-    content = {**files, MANIFEST: text}
+    content = {**files, MANIFEST: _manifest_text(manifest, files)}
     if path.suffix == ".zip":
         if not force:
             refuse_existing(path)
@@ -110,8 +148,24 @@ def write_bundle(
             for name, data in content.items():
                 archive.writestr(name, data)
         return
+    if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).is_file():
+        raise OutputError(
+            "is a folder that holds no bundle, so it is not replaced",
+            where=path,
+            mend="Name another.",
+        )
     with atomic_folder(path, force=force) as part:
         for name, data in content.items():
             target = part / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
+
+
+def _manifest_text(manifest: Manifest, files: Mapping[str, bytes]) -> bytes:
+    """``manifest.json`` with the hash of every file, its own among them."""
+    hashes = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
+    hashes[MANIFEST] = _NO_HASH
+    text = manifest.model_copy(update={"files": hashes}).model_dump_json(indent=2).encode()
+    # the last zeros are those of the entry just made: what comes before may quote anything
+    before, after = text.rsplit(_NO_HASH.encode(), 1)
+    return before + hashlib.sha256(text).hexdigest().encode() + after

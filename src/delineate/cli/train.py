@@ -19,7 +19,9 @@ from delineate.errors import MissingExtraError, SettingsError
 def train(
     dataset: Annotated[Path, typer.Argument(help="A canonical dataset with train and val.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder.")],
-    budget: Annotated[str | None, typer.Option(help="Time from start to bundle: 30m, 1h30m.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Time from start to bundle: 30m, 1h30m.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps, instead of a budget.")] = None,
     plan: Annotated[Path | None, typer.Option(help="A plan.yaml; other options change it.")] = None,
     architecture: Annotated[
@@ -131,4 +133,3 @@ class Watching:
                 f"step {event.step}: loss {event.loss:.4f}, {event.images_per_s:.1f} images/s, "
                 f"{event.fraction:.0%} done, {event.remaining_s:.0f} s left"
             )
-

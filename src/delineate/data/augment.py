@@ -10,11 +10,11 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol, TypeAlias, TypedDict, runtime_checkable
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, Shaped, UInt
 
 from delineate.config import AugmentationSettings
 from delineate.data.elastic import smooth_field, spline_basis
@@ -23,6 +23,10 @@ from delineate.errors import MaskError, SettingsError
 from delineate.types import Image, LabelMap
 
 _MOST_CHANNELS = 4  # of OpenCV's warps; further channels go in groups
+Crop: TypeAlias = Shaped[np.ndarray, "side side c"]
+CropMask: TypeAlias = UInt[np.ndarray, "side side"]
+# Of a size that need not be the image's: checked where it comes in
+AnyMask: TypeAlias = UInt[np.ndarray, "mask_h mask_w"]
 _WARP_MARGIN_PX = 2  # neighbours that bilinear sampling reads, and rounding
 
 
@@ -33,6 +37,7 @@ class Augmented(TypedDict):
     mask: LabelMap
 
 
+@runtime_checkable
 class SampleAugmentation(Protocol):
     """What training calls for every sample."""
 
@@ -71,7 +76,7 @@ class Augmentation:
         self._colour = colour
         self._basis = spline_basis(crop_px, settings.elastic_spacing_px)
 
-    def __call__(self, *, image: Image, mask: LabelMap, rng: np.random.Generator) -> Augmented:
+    def __call__(self, *, image: Image, mask: AnyMask, rng: np.random.Generator) -> Augmented:
         """A crop of both.
 
         Args:
@@ -93,12 +98,12 @@ class Augmentation:
             )
         if self._ignore_index is not None and self._ignore_index > np.iinfo(mask.dtype).max:
             mask = mask.astype(np.uint16)
-        image, mask = self._move(image, mask, rng)
-        return {"image": self._relight(image, rng), "mask": mask}
+        crop, crop_mask = self._move(image, mask, rng)
+        return {"image": self._relight(crop, rng), "mask": crop_mask}
 
     def _move(
         self, image: Image, mask: LabelMap, rng: np.random.Generator
-    ) -> tuple[Image, LabelMap]:
+    ) -> tuple[Crop, CropMask]:
         settings, side = self._settings, self._crop_px
         height, width = mask.shape
         zoom = _draw_zoom(rng, settings.scale, side / min(height, width))
@@ -132,7 +137,7 @@ class Augmentation:
         mask: LabelMap,
         matrix: Float64[np.ndarray, "2 3"],
         control: Float32[np.ndarray, "2 p p"] | None,
-    ) -> tuple[Image, LabelMap]:
+    ) -> tuple[Crop, CropMask]:
         side = self._crop_px
         reach = np.zeros(2) if control is None else np.abs(control).max(axis=(1, 2))
         edge = side - 1.0
@@ -150,7 +155,7 @@ class Augmentation:
             border, fill = cv2.BORDER_CONSTANT, self._ignore_index
         return moved, warp(mask, cv2.INTER_NEAREST, border, fill)
 
-    def _relight(self, image: Image, rng: np.random.Generator) -> Image:
+    def _relight(self, image: Crop, rng: np.random.Generator) -> Crop:
         settings = self._settings
         if rng.random() < settings.colour:
             shift = rng.uniform(-settings.brightness, settings.brightness)
@@ -246,12 +251,14 @@ def _elastic(
     return warp
 
 
-def _in_groups(image: Image, change: Callable[[Any], Any]) -> Image:
+def _in_groups(
+    image: Image, change: Callable[[Any], Any]
+) -> Shaped[np.ndarray, "changed_h changed_w c"]:
     """``change`` applied to at most four channels at once; (H, W, C) again."""
     channels = image.shape[2]
     if channels <= _MOST_CHANNELS:
         changed = change(image)
-        single: Image = changed.reshape(*changed.shape[:2], channels)
+        single: np.ndarray = changed.reshape(*changed.shape[:2], channels)
         return single  # with the axis that OpenCV drops where it has one channel
     groups = [
         change(np.ascontiguousarray(image[:, :, first : first + _MOST_CHANNELS]))
@@ -310,7 +317,9 @@ def as_augmentation(
     return augment if crop_px is None else sized
 
 
-def _checked_image(image: Any, before: Image, where: str) -> Image:
+def _checked_image(
+    image: Any, before: Image, where: str
+) -> Shaped[np.ndarray, "changed_h changed_w c"]:
     wanted = f"an array (height, width, {before.shape[2]}) of {before.dtype}"
     if (
         not isinstance(image, np.ndarray)
@@ -326,7 +335,7 @@ def _checked_image(image: Any, before: Image, where: str) -> Image:
     return image
 
 
-def _checked_mask(mask: Any, image: Image, before: LabelMap, where: str) -> LabelMap:
+def _checked_mask(mask: Any, image: Image, before: AnyMask, where: str) -> LabelMap:
     if (
         not isinstance(mask, np.ndarray)
         or mask.ndim != 2

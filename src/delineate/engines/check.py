@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from delineate.errors import ImageError, SettingsError
-from delineate.types import OUTPUTS, Images, Output, PredictorSpec
+from delineate.types import OUTPUTS, Output, PredictorSpec
 
 
-def check_batch(images: Images, outputs: Sequence[Output], spec: PredictorSpec) -> None:
-    """Raise when ``images`` (N, H, W, C) or ``outputs`` do not fit ``spec``.
+def check_outputs(outputs: Sequence[Output]) -> None:
+    """Raise when an output is unknown or none is asked for.
 
     Raises:
-        ImageError: rank, pixel type, channels, size or batch do not fit.
-        SettingsError: an output is unknown or none is asked for.
+        SettingsError: that is so.
     """
     unknown = [name for name in outputs if name not in OUTPUTS]
     if unknown or not outputs:
         asked = ", ".join(unknown) if unknown else "none"
         raise SettingsError(f"asked for outputs {asked}", mend=f"Choose from {', '.join(OUTPUTS)}.")
+
+
+def check_batch(images: np.ndarray, outputs: Sequence[Output], spec: PredictorSpec) -> None:
+    """Raise when ``images``, which ought to be (N, H, W, C), or ``outputs`` do not fit ``spec``.
+
+    Raises:
+        ImageError: rank, pixel type, channels, size or batch do not fit.
+        SettingsError: an output is unknown or none is asked for.
+    """
+    check_outputs(outputs)
     if images.ndim != 4:
         raise ImageError(
             f"a batch of shape {tuple(images.shape)} was given",

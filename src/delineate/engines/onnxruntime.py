@@ -56,7 +56,13 @@ class OnnxRuntimePredictor:
         check_batch(images, outputs, self._spec)
         wanted: tuple[Output, ...] = tuple(name for name in OUTPUTS if name in outputs)
         session = self._session(wanted)
-        results = session.run(list(wanted), {"image": np.ascontiguousarray(images)})
+        pixels = np.ascontiguousarray(images, self._spec.dtype)  # in this machine's byte order
+        try:
+            results = session.run(list(wanted), {"image": pixels})
+        except Exception as error:  # ONNX Runtime raises a family of its own, without a base
+            raise EngineError(
+                f"ONNX Runtime {ort.__version__} fails on a batch of shape {images.shape} ({error})"
+            ) from error
         prediction: Any = dict(zip(wanted, results, strict=True))
         return prediction  # type: ignore[no-any-return]
 

@@ -78,7 +78,8 @@ class OpenVinoPredictor:
     def predict(self, images: Images, outputs: Sequence[Output] = ("labels",)) -> Prediction:
         check_batch(images, outputs, self._spec)
         wanted: tuple[Output, ...] = tuple(name for name in OUTPUTS if name in outputs)
-        prediction: Any = self._for(wanted, images.shape).run(images, wanted)
+        pixels = np.ascontiguousarray(images, self._spec.dtype)  # in this machine's byte order
+        prediction: Any = self._for(wanted, images.shape).run(pixels, wanted)
         return prediction  # type: ignore[no-any-return]
 
     def _for(self, outputs: tuple[Output, ...], shape: tuple[int, ...]) -> _Compiled:
@@ -99,7 +100,10 @@ class OpenVinoPredictor:
             return _Compiled(self._core.compile_model(model, self._device, self._config))
         except Exception as error:  # OpenVINO raises plain RuntimeError and its own kinds
             reason = str(error).strip().splitlines()[-1]
-            raise EngineError(f"OpenVINO {ov.__version__} refuses the graph ({reason})") from error
+            raise EngineError(
+                f"OpenVINO {ov.__version__} refuses the graph for batches of shape {shape} "
+                f"({reason})"
+            ) from error
 
 
 class _Compiled:
@@ -115,7 +119,7 @@ class _Compiled:
         except queue.Empty:
             request = self._network.create_infer_request()
         try:
-            request.infer([np.ascontiguousarray(images)], share_inputs=True)
+            request.infer([images], share_inputs=True)
             # copied, because the request's own buffers are written by its next call
             return {name: request.get_tensor(name).data.copy() for name in outputs}
         finally:

@@ -13,7 +13,7 @@ import onnx
 def prune(model: onnx.ModelProto, outputs: Collection[str]) -> onnx.ModelProto:
     """A copy of ``model`` with only ``outputs`` and what they need; the inputs stay."""
     graph = model.graph
-    needed = set(outputs)
+    needed = set(outputs)  # never "", which stands for an input or output that is left out
     kept: list[onnx.NodeProto] = []
     for node in reversed(graph.node):  # a graph lists producers before consumers
         if needed.isdisjoint(node.output):
@@ -26,6 +26,10 @@ def prune(model: onnx.ModelProto, outputs: Collection[str]) -> onnx.ModelProto:
         ("node", kept[::-1]),
         ("output", [value for value in graph.output if value.name in outputs]),
         ("initializer", [tensor for tensor in graph.initializer if tensor.name in needed]),
+        (
+            "sparse_initializer",
+            [tensor for tensor in graph.sparse_initializer if tensor.values.name in needed],
+        ),
         ("value_info", [value for value in graph.value_info if value.name in needed]),
     ):
         target = getattr(pruned.graph, field)
@@ -42,4 +46,4 @@ def _reads(node: onnx.NodeProto) -> set[str]:
             for inner in graph.node:
                 names |= _reads(inner)
             names.update(value.name for value in graph.output)
-    return names
+    return names - {""}

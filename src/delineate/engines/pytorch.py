@@ -62,7 +62,7 @@ class TorchPredictor:
 
 def as_tensor(images: Images, device: torch.device) -> Float[Tensor, "n c h w"]:
     """Raw pixels (N, H, W, C) as float32 (N, C, H, W), values unchanged."""
-    if images.dtype == np.uint16:  # PyTorch has few operations for it
+    if images.dtype != np.uint8:  # PyTorch has few operations for uint16
         images = images.astype(np.float32)
     pixels = torch.from_numpy(np.ascontiguousarray(images)).to(device)
     return pixels.permute(0, 3, 1, 2).float()

@@ -167,8 +167,7 @@ def constructing(encoder: str, source: str | Path | None) -> Iterator[None]:
         raise ModelError(
             f"the encoder does not fit this architecture ({_first_line(error)})",
             where=f"encoder {encoder}",
-            mend="Use another encoder, for example resnet18 or efficientnet-b4, or "
-            "--architecture unet.",
+            mend="Use another encoder, for example resnet18 or efficientnet-b4.",
         ) from error
     except Exception as error:
         if not downloads:

@@ -9,6 +9,7 @@ from jaxtyping import UInt32
 
 from delineate.bundle.postprocess import postprocess
 from delineate.config import PostprocessingSettings, TilingSettings
+from delineate.engines.check import check_outputs
 from delineate.tiling.grid import UNIT, blend_weights, tile_starts
 from delineate.types import Image, Output, Prediction, Predictor, PredictorSpec
 
@@ -38,7 +39,30 @@ def segment(
 
     Raises:
         ImageError: the image does not fit the predictor.
+        SettingsError: an output is unknown or none is asked for.
     """
+    check_outputs(outputs)
+    post = postprocessing != _NO_POSTPROCESSING and not {"labels", "summary"}.isdisjoint(outputs)
+    wanted = tuple({*outputs, "labels"}) if post else outputs  # the shares follow the labels
+    result = _network_outputs(predictor, image, wanted, tiling, on_tile)
+    if post:
+        labels = postprocess(result["labels"][0], postprocessing)
+        result["labels"] = labels[None]
+        if "summary" in result:
+            classes = len(predictor.spec.classes)
+            result["summary"][0, :classes] = class_shares(labels, classes)
+        if "labels" not in outputs:
+            del result["labels"]
+    return result
+
+
+def _network_outputs(
+    predictor: Predictor,
+    image: Image,
+    outputs: Sequence[Output],
+    tiling: TilingSettings,
+    on_tile: OnTile | None,
+) -> Prediction:
     height, width = image.shape[:2]
     fixed_hw = predictor.spec.fixed_hw
     fits = height <= tiling.tile_px and width <= tiling.tile_px if fixed_hw is None else False
@@ -46,15 +70,8 @@ def segment(
         result = predictor.predict(image[None], outputs)
         if on_tile is not None:
             on_tile(1, 1)
-    else:
-        result = _stitch(predictor, image, outputs, tiling, on_tile)
-    if postprocessing != _NO_POSTPROCESSING and "labels" in result:
-        labels = postprocess(result["labels"][0], postprocessing)
-        result["labels"] = labels[None]
-        if "summary" in result:
-            classes = len(predictor.spec.classes)
-            result["summary"][0, :classes] = class_shares(labels, classes)
-    return result
+        return result
+    return _stitch(predictor, image, outputs, tiling, on_tile)
 
 
 def class_shares(labels: np.ndarray, classes: int) -> np.ndarray:
@@ -97,10 +114,10 @@ def finished_strips(
     if below or right:
         image = np.pad(image, ((0, below), (0, right), (0, 0)), mode="edge")
         height, width = image.shape[:2]
-    overlap_px = min(tiling.overlap_px, tile_h // 2, tile_w // 2)
-    ys, xs = tile_starts(height, tile_h, overlap_px), tile_starts(width, tile_w, overlap_px)
-    y_weights = blend_weights(ys, tile_h, overlap_px)
-    x_weights = blend_weights(xs, tile_w, overlap_px)
+    y_overlap, x_overlap = min(tiling.overlap_px, tile_h // 2), min(tiling.overlap_px, tile_w // 2)
+    ys, xs = tile_starts(height, tile_h, y_overlap), tile_starts(width, tile_w, x_overlap)
+    y_weights = blend_weights(ys, tile_h, y_overlap)
+    x_weights = blend_weights(xs, tile_w, x_overlap)
     batch = min(tiling.batch, spec.largest_batch or tiling.batch)
     total, done = len(ys) * len(xs), 0
     strip = np.zeros((len(spec.classes), tile_h, width), np.uint32)
@@ -109,9 +126,7 @@ def finished_strips(
             columns = xs[first : first + batch]
             tiles = np.stack([image[y : y + tile_h, x : x + tile_w] for x in columns])
             probabilities = predictor.predict(tiles, ("probabilities",))["probabilities"]
-            for x, x_weight, tile in zip(
-                columns, x_weights[first:], probabilities, strict=False
-            ):
+            for x, x_weight, tile in zip(columns, x_weights[first:], probabilities, strict=False):
                 weight = y_weights[row][:, None] * x_weight[None, :]
                 strip[:, :, x : x + tile_w] += tile * weight
             done += len(columns)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from delineate.data.files import atomic_file
+from delineate.data.files import write_bytes
 from delineate.errors import CheckpointError
 
 
@@ -28,6 +28,9 @@ class Progress:
         best_step: when it was reached.
         validations: validations done.
         stale: validations since the best.
+        validation_s: seconds of the newest validation.
+        validated_s: seconds of all validations.
+        arithmetic: state of the precision, the loss scale of fp16; empty for others.
     """
 
     step: int = 0
@@ -36,6 +39,9 @@ class Progress:
     best_step: int = 0
     validations: int = 0
     stale: int = 0
+    validation_s: float = 0.0
+    validated_s: float = 0.0
+    arithmetic: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(
@@ -53,6 +59,9 @@ def save_checkpoint(
         optimiser: left out of the best checkpoint, which is for using, not for resuming.
         progress: where the training stands.
         identity: hash of the plan and the dataset, checked by :func:`load_checkpoint`.
+
+    Raises:
+        OutputError: the disk is full, or the folder cannot be written.
     """
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     if optimiser is not None:
@@ -60,13 +69,10 @@ def save_checkpoint(
             for name, value in entry.items():
                 tensors[f"optimiser/{index}/{name}"] = torch.as_tensor(value)
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    header = {
-        "progress": json.dumps(asdict(progress)),
-        "identity": identity,
-        "sha256": _digest(tensors),
-    }
-    with atomic_file(path) as part:
-        save_file(tensors, part, metadata=header)
+    header = {"progress": json.dumps(asdict(progress)), "identity": identity}
+    header["sha256"] = _digest(tensors, header)
+    # not save_file: it leaves files of its own behind when it is killed
+    write_bytes(path, save(tensors, metadata=header))
 
 
 def load_checkpoint(
@@ -87,8 +93,10 @@ def load_checkpoint(
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         progress = Progress(**json.loads(header["progress"]))
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(f"is no readable checkpoint ({error})", where=path, mend=mend) from error
-    if header.get("sha256") != _digest(tensors):
+        raise CheckpointError(
+            f"is no readable checkpoint ({error})", where=path, mend=mend
+        ) from error
+    if header.pop("sha256", None) != _digest(tensors, header):
         raise CheckpointError("was altered: its SHA-256 does not match", where=path, mend=mend)
     if identity is not None and header.get("identity") != identity:
         raise CheckpointError(
@@ -100,7 +108,7 @@ def load_checkpoint(
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise CheckpointError("belongs to another network", where=path) from error
+        raise CheckpointError("belongs to another network", where=path, mend=mend) from error
     if optimiser is not None:
         optimiser.load_state_dict(_optimiser_state(optimiser, tensors))
     return progress
@@ -117,9 +125,11 @@ def _optimiser_state(
     return {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _digest(tensors: dict[str, Tensor], header: dict[str, str]) -> str:
+    """SHA-256 (hex) over everything in the file but itself."""
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy())
+        tensor = tensors[name].contiguous()
+        digest.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,11 +18,12 @@ from torch import Tensor, nn
 from delineate.config import Duration, Normalisation, Plan
 from delineate.data.dataset import Sample
 from delineate.engines.pytorch import TorchPredictor, as_tensor
-from delineate.errors import RefusedError
+from delineate.errors import RefusedError, SettingsError
 from delineate.evaluation.evaluate import Evaluation, Read, evaluate
 from delineate.models.build import build, multiple_of
 from delineate.tiling.segment import segment
 from delineate.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from delineate.training.clock import Clock
 from delineate.training.log import RunLog
 from delineate.training.losses import build_loss
 from delineate.training.schedule import StepCount, TimeBudget, learning_rate_factor
@@ -88,6 +88,7 @@ class Event:
     """What the loop tells while it runs.
 
     Attributes:
+        kind: ``stopped`` when patience has run out.
         fraction: of the training that is done, 0 to 1.
         remaining_s: seconds to the end, estimated.
         val_miou: of the newest validation, or None.
@@ -103,28 +104,6 @@ class Event:
     best_miou: float | None
 
 
-class Clock:
-    """Seconds spent on a run, over all its resumes; survives a kill to within a second."""
-
-    def __init__(self, path: Path, spent_s: float) -> None:
-        self._path = path
-        try:
-            spent_s = max(spent_s, float(path.read_text()))
-        except (OSError, ValueError):  # a first start, or a kill in the middle of a write
-            pass
-        self._start = time.monotonic() - spent_s
-        self._written = 0.0
-
-    def elapsed_s(self) -> float:
-        now = time.monotonic() - self._start
-        if now - self._written >= 1.0:
-            part = self._path.with_suffix(".part")
-            part.write_text(f"{now:.3f}")
-            os.replace(part, self._path)  # noqa: PTH105
-            self._written = now
-        return now
-
-
 def fit(
     job: Job, *, resume: bool = False, clock: Clock, watch: Callable[[Event], None] | None = None
 ) -> Progress:
@@ -137,24 +116,16 @@ def fit(
         job: the training.
         resume: go on from ``job.last`` if it is there.
         clock: counts the seconds, the caller's own work included.
-        watch: told about every step and validation.
+        watch: told about every step and validation. What it raises ends the training; before a
+            KeyboardInterrupt a checkpoint is written.
 
     Raises:
         CheckpointError: ``job.last`` is damaged or of another plan or dataset.
-        RefusedError: the loss is no number any more.
+        RefusedError: the loss or the gradient is no number any more.
+        SettingsError: the time was over before the first step.
     """
-    fabric = Fabric(accelerator="auto", devices=1, precision=precision(job.plan.precision))  # type: ignore[arg-type]
-    module = job.build().to(memory_format=torch.channels_last)
-    settings = job.plan.optimiser
-    optimiser = torch.optim.AdamW(
-        module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    state = Progress()
-    if resume and job.last.exists():
-        state = load_checkpoint(job.last, module, optimiser, job.identity)
-    model, optimiser = fabric.setup(module, optimiser)
-    loop = _Loop(job, fabric, module, model, optimiser, state, clock, watch)
-    with RunLog(job.run, state.step) as log:
+    loop = _Loop(job, clock, watch, resume=resume)
+    with RunLog(job.run, loop.state.step) as log:
         loop.run(log)
     return loop.state
 
@@ -174,31 +145,36 @@ class _Loop:
     """The state of a running training."""
 
     def __init__(
-        self,
-        job: Job,
-        fabric: Fabric,
-        module: nn.Module,
-        model: nn.Module,
-        optimiser: torch.optim.Optimizer,
-        state: Progress,
-        clock: Clock,
-        watch: Callable[[Event], None] | None,
+        self, job: Job, clock: Clock, watch: Callable[[Event], None] | None, *, resume: bool
     ) -> None:
-        self.job, self.fabric, self.module, self.model = job, fabric, module, model
-        self.optimiser, self.state, self.clock, self.watch = optimiser, state, clock, watch
+        self.job, self.clock, self.watch = job, clock, watch
+        self.precision = precision(job.plan.precision)
+        self.fabric = Fabric(accelerator="auto", devices=1, precision=self.precision)  # type: ignore[arg-type]
+        self.module = job.build().to(memory_format=torch.channels_last)
+        settings = job.plan.optimiser
+        self.adamw = torch.optim.AdamW(
+            self.module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        self.model, self.optimiser = self.fabric.setup(self.module, self.adamw)
+        self.state = Progress()
+        if resume and job.last.exists():  # after the setup, which has moved the weights
+            self.state = load_checkpoint(job.last, self.module, self.adamw, job.identity)
+            if self.state.arithmetic:
+                self.fabric.strategy.precision.load_state_dict(self.state.arithmetic)
         self.criterion = build_loss(
             job.plan.loss, classes=len(job.classes), task=job.task, ignore_index=job.ignore_index
-        ).to(fabric.device)
+        ).to(self.fabric.device)
         self.length: StepCount | TimeBudget
         if job.duration.steps is not None:
             self.length = StepCount(job.duration.steps)
         else:
-            self.length = TimeBudget(float(job.duration.budget_s or 0), EXPORT_S)
+            budget_s = float(job.duration.budget_s or 0)
+            self.length = TimeBudget(budget_s, EXPORT_S + 2 * self.state.validation_s)
         shape = (1, -1, 1, 1)
-        mean = torch.tensor(job.normalisation.mean, device=fabric.device).reshape(shape)
-        std = torch.tensor(job.normalisation.std, device=fabric.device).reshape(shape)
+        mean = torch.tensor(job.normalisation.mean, device=self.fabric.device).reshape(shape)
+        std = torch.tensor(job.normalisation.std, device=self.fabric.device).reshape(shape)
         self.scale, self.offset = 1 / std, -mean / std
-        self.saved_at_s = self.validated_s = self.validation_s = 0.0
+        self.saved_at_s = 0.0
         self.newest_miou: float | None = None
 
     def fraction(self) -> float:
@@ -224,31 +200,52 @@ class _Loop:
                 rate = len(images) / (time.perf_counter() - began)
                 self._note(log, loss, rate, factor)
         finally:
-            batches.close()  # type: ignore[attr-defined]
-        if self.state.validations < plan.validations and not self._stale():
+            batches.close()
+        self._refuse_untrained()
+        if self._stale():
+            self._tell("stopped", math.nan, 0.0)
+        elif self.state.validations < plan.validations:
             self._validate(log, plan.validations)
         self._save()
 
+    def _refuse_untrained(self) -> None:
+        if self.state.step == 0:
+            elapsed_s = self.clock.elapsed_s()
+            raise SettingsError(
+                f"{self.job.duration.budget_s:g} s were over before the first step",
+                where=self.job.run,
+                mend=f"Give a budget of at least {math.ceil(2 * elapsed_s + EXPORT_S)} s.",
+            )
+
     def _step(self, images: Images, masks: UInt[np.ndarray, "n h w"]) -> float:
         # the state of dropout and the like comes from seed and step, so a resume repeats it
-        torch.manual_seed((self.job.plan.seed << 32) + self.state.step)
+        torch.manual_seed(((self.job.plan.seed << 32) + self.state.step) % 2**63)
         device = self.fabric.device
         x = as_tensor(images, device) * self.scale + self.offset
         target = torch.from_numpy(masks.astype(np.int64)).to(device)
         logits: Tensor = self.model(x.contiguous(memory_format=torch.channels_last))
         loss: Tensor = self.criterion(logits, target)
         self.fabric.backward(loss)
-        norm = self.job.plan.optimiser.gradient_clip
-        self.fabric.clip_gradients(self.model, self.optimiser, max_norm=norm, error_if_nonfinite=False)  # type: ignore[arg-type]
+        clip = self.job.plan.optimiser.gradient_clip
+        norm = self.fabric.clip_gradients(
+            self.model, self.optimiser, max_norm=clip, error_if_nonfinite=False
+        )
+        # before the step, so that what is no number never reaches the weights
+        value = self._finite("loss", loss)
+        if norm is not None and self.precision != "16-mixed":  # fp16 skips such steps by itself
+            self._finite("gradient's norm", norm)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        value = loss.item()
+        return value
+
+    def _finite(self, what: str, tensor: Tensor) -> float:
+        value = tensor.item()
         if not math.isfinite(value):
             raise RefusedError(
-                f"the loss is {value} at step {self.state.step}",
+                f"the {what} is {value} at step {self.state.step}",
                 where=self.job.run,
-                mend="Lower optimiser.learning_rate in the plan, or set precision to 32. The last "
-                "good weights are in checkpoints/.",
+                mend="Lower optimiser.learning_rate in the plan, or set precision to '32'. The "
+                "last good weights are in checkpoints/.",
             )
         return value
 
@@ -276,7 +273,7 @@ class _Loop:
     def _affordable(self) -> bool:
         if isinstance(self.length, StepCount):
             return True
-        spent = self.validated_s + self.validation_s
+        spent = self.state.validated_s + self.state.validation_s
         return spent <= VALIDATION_SHARE * self.clock.elapsed_s()
 
     def _stale(self) -> bool:
@@ -286,23 +283,23 @@ class _Loop:
     def _validate(self, log: RunLog, due: int) -> None:
         began = time.perf_counter()
         found = self._evaluate()
-        self.validation_s = time.perf_counter() - began
-        self.validated_s += self.validation_s
+        took_s = time.perf_counter() - began
         if isinstance(self.length, TimeBudget):
             # the last validation, and once more on the exported graph
-            self.length.reserve_s = EXPORT_S + 2 * self.validation_s
+            self.length.reserve_s = EXPORT_S + 2 * took_s
         self.newest_miou = miou = found.scores.mean_iou
         better = miou > self.state.best_score
         self.state = replace(
             self.state,
             validations=due,
-            best_score=max(miou, self.state.best_score),
+            best_score=miou if better else self.state.best_score,  # a NaN is never better
             best_step=self.state.step if better else self.state.best_step,
             stale=0 if better else self.state.stale + 1,
+            validation_s=took_s,
+            validated_s=self.state.validated_s + took_s,
         )
         if better:
             save_checkpoint(self.job.best, self.module, None, self.state, self.job.identity)
-        self._save()
         log.write(
             {
                 "step": self.state.step,
@@ -311,12 +308,16 @@ class _Loop:
                 "val_dice": found.scores.mean_dice,
             }
         )
+        self._save()  # after the row: a resume drops the rows that follow its checkpoint
         self._tell("validation", math.nan, 0.0)
 
     def _evaluate(self) -> Evaluation:
         self.model.eval()
         predictor = TorchPredictor(
-            self.module, self.job.spec(self.module), self.job.normalisation, autocast=self._autocast()
+            self.module,
+            self.job.spec(self.module),
+            self.job.normalisation,
+            autocast=self._autocast(),
         )
         plan = self.job.plan
         try:
@@ -333,28 +334,31 @@ class _Loop:
             self.model.train()
 
     def _autocast(self) -> torch.dtype | None:
-        kind = precision(self.job.plan.precision)
-        return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(kind)
+        return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(self.precision)
 
     def _save(self) -> None:
         self.saved_at_s = self.clock.elapsed_s()
-        self.state = replace(self.state, elapsed_s=self.saved_at_s)
-        save_checkpoint(self.job.last, self.module, self.optimiser, self.state, self.job.identity)
+        arithmetic = self.fabric.strategy.precision.state_dict()
+        self.state = replace(self.state, elapsed_s=self.saved_at_s, arithmetic=arithmetic)
+        save_checkpoint(self.job.last, self.module, self.adamw, self.state, self.job.identity)
 
-    def _tell(self, kind: Literal["step", "validation"], loss: float, rate: float) -> None:
+    def _tell(self, kind: Literal["step", "validation", "stopped"], loss: float, rate: float) -> None:
         if self.watch is None:
             return
         elapsed_s = self.clock.elapsed_s()
         best = self.state.best_score
-        self.watch(
-            Event(
-                kind=kind,
-                step=self.state.step,
-                fraction=min(self.fraction(), 1.0),
-                remaining_s=self.length.remaining_s(self.state.step, elapsed_s),
-                loss=loss,
-                images_per_s=rate,
-                val_miou=self.newest_miou,
-                best_miou=None if best < 0 else best,
-            )
+        event = Event(
+            kind=kind,
+            step=self.state.step,
+            fraction=min(self.fraction(), 1.0),
+            remaining_s=self.length.remaining_s(self.state.step, elapsed_s),
+            loss=loss,
+            images_per_s=rate,
+            val_miou=self.newest_miou,
+            best_miou=None if best < 0 else best,
         )
+        try:
+            self.watch(event)
+        except KeyboardInterrupt:
+            self._save()
+            raise

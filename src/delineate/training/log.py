@@ -65,11 +65,11 @@ def read_metrics(run: Path) -> list[Row]:
     path = run / "metrics.csv"
     if not path.exists():
         return []
+    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
     rows: list[Row] = []
-    with path.open(newline="", encoding="utf-8") as file:
-        for raw in csv.DictReader(file):
-            try:
-                rows.append({n: float(raw[n]) if raw[n] else None for n in COLUMNS})
-            except (TypeError, ValueError, KeyError):
-                break
+    for raw in csv.DictReader(whole.splitlines()):
+        try:
+            rows.append({n: float(raw[n]) if raw[n] else None for n in COLUMNS})
+        except (TypeError, ValueError, KeyError):
+            break
     return rows

@@ -46,7 +46,8 @@ class TimeBudget:
     reserve_s: float
 
     def progress(self, step: int, elapsed_s: float) -> float:  # noqa: ARG002
-        return elapsed_s / max(self.budget_s - self.reserve_s, 1e-3)
+        # however short the budget is, a tenth of it goes into steps
+        return elapsed_s / max(self.budget_s - self.reserve_s, 0.1 * self.budget_s)
 
     def remaining_s(self, step: int, elapsed_s: float) -> float:  # noqa: ARG002
         return max(self.budget_s - elapsed_s, 0.0)

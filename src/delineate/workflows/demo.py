@@ -19,7 +19,6 @@ from delineate.data.dataset import Dataset, read_pair
 from delineate.data.files import atomic_folder
 from delineate.data.tissue import TissueSettings, synthesise
 from delineate.engines.classical import ColourPredictor, OtsuPredictor
-from delineate.evaluation.evaluate import Evaluation
 from delineate.evaluation.evaluate import evaluate as score
 from delineate.serving.server import running
 from delineate.tiling.segment import segment
@@ -27,6 +26,7 @@ from delineate.training.fit import Event
 from delineate.training.log import read_metrics
 from delineate.types import Image, LabelMap, Predictor
 from delineate.workflows.demo_page import write_page
+from delineate.workflows.demo_result import Demo
 from delineate.workflows.evaluate import evaluate, labelled
 from delineate.workflows.serve import serving_app
 from delineate.workflows.train import TrainResult, TrainSettings, train
@@ -57,49 +57,10 @@ class DemoSettings:
     seed: int = 7
 
 
-@dataclass(frozen=True)
-class Demo:
-    """What the demo found; the page and the JSON are made from it.
-
-    Attributes:
-        dice: Dice of tumour on the held-out test images, for the network and two controls.
-        seconds: spent on each stage.
-    """
-
-    out: Path
-    training: TrainResult
-    test: Evaluation
-    dice: dict[str, float]
-    example: tuple[Image, LabelMap]
-    large: tuple[Image, LabelMap]
-    large_dice: float
-    large_tiles: int
-    answer: dict[str, Any]
-    server_timing: str
-    seconds: dict[str, float]
-
-    @property
-    def page(self) -> Path:
-        return self.out / "index.html"
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "page": str(self.page),
-            "bundle": str(self.training.bundle),
-            "dice_tumour_held_out": {n: round(v, 4) for n, v in self.dice.items()},
-            "mean_iou_held_out": round(self.test.scores.mean_iou, 4),
-            "dice_tumour_large": round(self.large_dice, 4),
-            "large_tiles": self.large_tiles,
-            "server_timing": self.server_timing,
-            "seconds": {n: round(v, 1) for n, v in self.seconds.items()},
-            "seconds_in_all": round(sum(self.seconds.values()), 1),
-        }
-
-
 def demo(
     out: Path | str,
     *,
-    settings: DemoSettings = DemoSettings(),
+    settings: DemoSettings | None = None,
     force: bool = False,
     say: Callable[[str], None] = print,
     watch: Callable[[Event], None] | None = None,
@@ -108,12 +69,12 @@ def demo(
 
     Args:
         out: folder for data, run, bundle and page.
-        settings: how large.
+        settings: how large; the ten-minute demo when left out.
         force: replace ``out``.
         say: told what happens, one line a stage.
         watch: told about every training step.
     """
-    out = Path(out)
+    out, settings = Path(out), settings or DemoSettings()
     stages = _Stages(say)
     with atomic_folder(out, force=force):  # an empty folder of that name, an old one gone
         pass
@@ -249,19 +210,19 @@ def _predict_large(bundle: Bundle, image: Image) -> tuple[LabelMap, int]:
 
 
 def _dice(labels: LabelMap, truth: LabelMap, class_id: int) -> float:
-    both = np.count_nonzero((labels == class_id) & (truth == class_id))
-    either = np.count_nonzero(labels == class_id) + np.count_nonzero(truth == class_id)
-    return 2 * both / max(either, 1)
+    found, wanted = labels == class_id, truth == class_id
+    both = int(np.count_nonzero(found & wanted))
+    return 2 * both / max(int(np.count_nonzero(found)) + int(np.count_nonzero(wanted)), 1)
 
 
 def _ask(bundle: Bundle, image: Path) -> tuple[dict[str, Any], str]:
     """Serve the bundle on a free port and ask it for one image."""
     with running(serving_app(bundle)) as url:
-        request = urllib.request.Request(  # noqa: S310
+        request = urllib.request.Request(
             f"{url}/v1/segment",
             data=image.read_bytes(),
             headers={"Content-Type": "image/png", "Accept": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=120) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=120) as response:
             answer: dict[str, Any] = json.load(response)
             return answer, response.headers["Server-Timing"]

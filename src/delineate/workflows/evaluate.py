@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from delineate.bundle.load import Bundle, load
+from delineate.bundle.manifest import Manifest
 from delineate.data.dataset import Dataset, Sample, read_pair
 from delineate.data.images import fit_channels
 from delineate.errors import DatasetError
@@ -52,6 +53,26 @@ def predict_with(bundle: Bundle) -> Callable[[Image], LabelMap]:
     return predict
 
 
+def _refuse_other_classes(data: Dataset, manifest: Manifest) -> None:
+    classes, ignore = data.info.classes, data.info.ignore_index
+    if classes == manifest.class_names:
+        return
+    mend = "Evaluate on a dataset with the same classes in the same order."
+    if classes == manifest.class_names[:-1] and ignore == len(classes):
+        if manifest.ignore_index == ignore:
+            return
+        mend = (
+            f"If {manifest.class_names[-1]} is what the dataset ignores, import the network with "
+            f"--ignore-index {ignore}."
+        )
+    raise DatasetError(
+        f"its classes are {', '.join(classes)}, those of {manifest.name} are "
+        f"{', '.join(manifest.class_names)}",
+        where=data.path,
+        mend=mend,
+    )
+
+
 def evaluate(
     bundle: Bundle | Path | str,
     dataset: Path | str,
@@ -66,7 +87,9 @@ def evaluate(
 
     Args:
         bundle: a loaded bundle or its path.
-        dataset: a canonical dataset whose classes are those of the bundle, in the same order.
+        dataset: a canonical dataset whose classes are those of the bundle, in the same order. The
+            bundle may have one more at the end that both call ignored (void); where it predicts
+            that one, the true class is missed.
         split: which split.
         engine: ``auto``, ``onnxruntime`` or ``openvino``, when ``bundle`` is a path.
         device: ``cpu``, ``cuda`` or ``gpu``, when ``bundle`` is a path.
@@ -79,13 +102,7 @@ def evaluate(
     loaded = bundle if isinstance(bundle, Bundle) else load(bundle, engine=engine, device=device)
     data = Dataset.open(Path(dataset))
     manifest = loaded.manifest
-    if data.info.classes != manifest.class_names:
-        raise DatasetError(
-            f"its classes are {', '.join(data.info.classes)}, those of {manifest.name} are "
-            f"{', '.join(manifest.class_names)}",
-            where=data.path,
-            mend="Evaluate on a dataset with the same classes in the same order.",
-        )
+    _refuse_other_classes(data, manifest)
     read = partial(read_pair, info=data.info)
     predict = predict_with(loaded)
     found = score(

@@ -97,7 +97,7 @@ def find_images(inputs: Sequence[str | Path]) -> list[Path]:
     Raises:
         ImageError: an input names nothing.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}
     for item in inputs:
         path = Path(item)
         if path.is_dir():
@@ -105,12 +105,14 @@ def find_images(inputs: Sequence[str | Path]) -> list[Path]:
         elif path.exists():
             matches = [path]
         else:
-            matches = sorted(Path(name) for name in glob.glob(str(item), recursive=True))
+            names = sorted(glob.glob(str(item), recursive=True))
+            matches = [Path(name) for name in names if Path(name).is_file()]
         if not matches:
             what = "holds no images" if path.is_dir() else "no such file, and no glob that matches"
             raise ImageError(what, where=path)
-        found.update(dict.fromkeys(matches))
-    return list(found)
+        for match in matches:
+            found.setdefault(match.resolve(), match)
+    return list(found.values())
 
 
 def predict(
@@ -138,7 +140,8 @@ def predict(
 
     Raises:
         ImageError: an input names nothing.
-        OutputError: a file would be overwritten, or two images would share one.
+        OutputError: a file would be overwritten, two images would share one, or nothing can be
+            written.
     """
     images, out = find_images(inputs), Path(out)
     targets = _targets(images, out, settings)
@@ -169,21 +172,23 @@ def _targets(images: list[Path], out: Path, settings: PredictSettings) -> dict[P
     """The mask of each image; nothing that is there is overwritten without ``force``."""
     targets: dict[Path, Path] = {}
     owners: dict[Path, Path] = {}
+    inputs = {image.resolve() for image in images}
     for image in images:
-        mask = out / f"{image.stem}.png"
-        if mask in owners:
-            raise OutputError(
-                f"{owners[mask]} and {image} would both be written to it",
-                where=mask,
-                mend="Predict them into two folders.",
-            )
+        targets[image] = mask = out / f"{image.stem}.png"
         for path in (mask, *_extra_paths(mask, settings)):
-            if path.exists() and not settings.force:
-                raise OutputError("exists already", where=path, mend="Name another, or add --force.")
-            if path.resolve() == image.resolve():
+            if path in owners:
+                raise OutputError(
+                    f"{owners[path]} and {image} would both be written to it",
+                    where=path,
+                    mend="Predict them into two folders.",
+                )
+            if path.resolve() in inputs:
                 raise OutputError("is an input", where=path, mend="Name another folder with -o.")
-        owners[mask] = image
-        targets[image] = mask
+            if path.exists() and not settings.force:
+                raise OutputError(
+                    "exists already", where=path, mend="Name another folder, or add --force."
+                )
+            owners[path] = image
     return targets
 
 
@@ -253,5 +258,7 @@ def _collect(
         path, job = writing.pop(0)
         try:
             predictions.results.append(job.result())
+        except OutputError:  # a full disk, say: the next image would fare no better
+            raise
         except DelineateError as error:
             predictions.failures.append((path, error))

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
+import shutil
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -24,20 +27,23 @@ from delineate.config import (
     with_changes,
 )
 from delineate.data.augment import Augmentation, SampleAugmentation, as_augmentation
-from delineate.data.dataset import Dataset, Sample, read_pair
+from delineate.data.dataset import Dataset, DatasetInfo, Sample, read_pair
 from delineate.data.files import refuse_existing, write_text
-from delineate.data.images import read_image
-from delineate.errors import ImageError, SettingsError
+from delineate.data.images import fit_channels, read_image
+from delineate.errors import ImageError, OutputError, SettingsError
 from delineate.evaluation.evaluate import Evaluation
 from delineate.evaluation.report import write_report
 from delineate.export import Exported, draft_manifest, export_bundle
 from delineate.training.checkpoint import load_checkpoint
-from delineate.training.fit import Clock, Event, Job, fit
+from delineate.training.clock import Clock
+from delineate.training.fit import Event, Job, fit
+from delineate.training.stream import Prepare
 from delineate.types import Image, LabelMap, PixelType
 from delineate.workflows.evaluate import labelled, predict_with
 
 SMALLEST_HALVED_PX = 320  # smaller images keep their resolution by default
 MEASURED_IMAGES = 200  # at most, for mean and standard deviation
+BUNDLE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 @dataclass(frozen=True)
@@ -117,26 +123,25 @@ def train(
         SettingsError: the plan does not fit the dataset, or there is nothing to resume.
         OutputError: ``out`` exists and neither ``resume`` nor ``force`` is set.
     """
+    began = time.monotonic()
     data, out = Dataset.open(Path(dataset)), Path(out)
-    samples = {name: labelled(data, name) for name in ("train", "val")}
     if settings.resume:
         plan = _resumed_plan(out, plan, changes)
     elif not settings.force:
         refuse_existing(out)
-    clock = _start(out, settings)
+    name = _bundle_name(out, settings.name)
     fingerprint = data.fingerprint()
-    pixels = measure_pixels(samples["train"])
-    plan = plan or default_plan(pixels)
-    if changes and not settings.resume:
-        plan = with_changes(plan, changes, "the plan")
-    identity = hashlib.sha256(f"{dump_yaml(plan)}\n{fingerprint}".encode()).hexdigest()
-    job = _job(out, data, samples, plan, settings, pixels, identity, augmentation)
-    _record(out, data, plan, settings, fingerprint)
+    job = _job(data, out, plan, {} if settings.resume else changes or {}, fingerprint, settings)
+    if augmentation is not None:
+        own = as_augmentation(augmentation, crop_px=job.plan.crop_px)
+        job = replace(job, prepare=_prepare(own))
+    job.build()  # refuses what cannot be built before anything is written or replaced
+    run = _Run(job, data, fingerprint, name, settings)
+    clock = _start(run, began)
     progress = fit(job, resume=settings.resume, clock=clock, watch=watch)
-    bundle = out / f"{settings.name or out.name}.bundle"
-    exported = _export(job, data, settings, fingerprint, bundle)
-    _report(out, bundle, exported, job, data)
-    result = TrainResult(out, bundle, progress.step, clock.elapsed_s(), exported)
+    exported = _export(run)
+    _report(run, exported)
+    result = TrainResult(out, run.bundle, progress.step, clock.elapsed_s(), exported)
     write_text(out / "result.json", json.dumps(result.to_dict(), indent=2))
     return result
 
@@ -160,7 +165,8 @@ def measure_pixels(samples: tuple[Sample, ...]) -> PixelStatistics:
     """Mean and standard deviation over up to 200 training images, evenly spread.
 
     Raises:
-        ImageError: an image has another pixel type or another number of channels than the first.
+        ImageError: an image has another pixel type or another number of channels than the first
+            (grey goes with RGB).
     """
     count = min(MEASURED_IMAGES, len(samples))
     chosen = [samples[i] for i in np.linspace(0, len(samples) - 1, count).round().astype(int)]
@@ -168,14 +174,7 @@ def measure_pixels(samples: tuple[Sample, ...]) -> PixelStatistics:
     sums = np.zeros((3, first.shape[2]))
     smallest = min(first.shape[:2])
     for sample in chosen:
-        image = read_image(sample.image)
-        if image.dtype != first.dtype or image.shape[2] != first.shape[2]:
-            raise ImageError(
-                f"has {image.shape[2]} channels of {image.dtype}, {chosen[0].image.name} has "
-                f"{first.shape[2]} of {first.dtype}",
-                where=sample.image,
-                mend="Convert the images of a dataset to one kind.",
-            )
+        image = _alike(read_image(sample.image), sample, first.shape[2], first.dtype.name)
         smallest = min(smallest, *image.shape[:2])
         values = image.reshape(-1, image.shape[2]).astype(np.float64)
         sums += [np.full(image.shape[2], len(values)), values.sum(0), (values**2).sum(0)]
@@ -215,9 +214,7 @@ def default_plan(pixels: PixelStatistics) -> Plan:
     return usual.model_copy(update={"crop_px": crop_px, "model": model})
 
 
-def _resumed_plan(
-    out: Path, plan: Plan | None, changes: Mapping[str, Any] | None
-) -> Plan:
+def _resumed_plan(out: Path, plan: Plan | None, changes: Mapping[str, Any] | None) -> Plan:
     if not (out / "plan.yaml").exists():
         raise SettingsError("holds no run to resume", where=out, mend="Leave --resume out.")
     saved = load_yaml(out / "plan.yaml", Plan)
@@ -229,85 +226,134 @@ def _resumed_plan(
     return saved
 
 
-def _start(out: Path, settings: TrainSettings) -> Clock:
-    (out / "checkpoints").mkdir(parents=True, exist_ok=True)
+@dataclass(frozen=True)
+class _Run:
+    """A job and where it comes from; ``name`` is the bundle's."""
+
+    job: Job
+    data: Dataset
+    dataset_sha256: str
+    name: str
+    settings: TrainSettings
+
+    @property
+    def bundle(self) -> Path:
+        return self.job.run / f"{self.name}.bundle"
+
+
+def _start(run: _Run, began: float) -> Clock:
+    """Make the run's folder, without what an earlier run or a kill has left, and note what runs."""
+    job, settings, out = run.job, run.settings, run.job.run
+    try:
+        (out / "checkpoints").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot be made ({error.strerror})", where=out) from error
+    old = list((out / "checkpoints").glob(".*.part"))
     if not settings.resume:
-        for name in ("clock", "metrics.csv", "checkpoints/last.safetensors",
-                     "checkpoints/best.safetensors"):  # fmt: skip
-            (out / name).unlink(missing_ok=True)
-    return Clock(out / "clock", settings.spent_s)
-
-
-def _record(
-    out: Path, data: Dataset, plan: Plan, settings: TrainSettings, fingerprint: str
-) -> None:
-    write_text(out / "plan.yaml", dump_yaml(plan))
+        names = ("clock", "metrics.csv", "result.json", "report.html")
+        old += [*(out / name for name in names), job.last, job.best]
+        shutil.rmtree(out / "tensorboard", ignore_errors=True)
+    for path in old:
+        path.unlink(missing_ok=True)
     record = {
-        "dataset": str(data.path),
-        "dataset_sha256": fingerprint,
+        "dataset": str(run.data.path),
+        "dataset_sha256": run.dataset_sha256,
         "duration": settings.duration.model_dump(),
         "command": settings.command,
         "machine": f"{platform.machine()} {platform.system()}, Python {platform.python_version()}",
     }
+    write_text(out / "plan.yaml", dump_yaml(job.plan))
     write_text(out / "run.json", json.dumps(record, indent=2))
+    return Clock(out / "clock", settings.spent_s + time.monotonic() - began)
+
+
+def _bundle_name(out: Path, wanted: str | None) -> str:
+    """The name of the bundle, in the characters that a manifest takes."""
+    if wanted is None:
+        words = re.findall(r"[A-Za-z0-9][A-Za-z0-9._-]*", out.resolve().name)
+        return "-".join(words) or "model"
+    if re.fullmatch(BUNDLE_NAME, wanted) is None:
+        raise SettingsError(
+            f"{wanted!r} cannot be a bundle's name",
+            where="name",
+            mend="Use letters, digits, dots, dashes and underscores, a letter or digit first.",
+        )
+    return wanted
 
 
 def _job(
-    out: Path,
     data: Dataset,
-    samples: Mapping[str, tuple[Sample, ...]],
-    plan: Plan,
+    out: Path,
+    plan: Plan | None,
+    changes: Mapping[str, Any],
+    fingerprint: str,
     settings: TrainSettings,
-    pixels: PixelStatistics,
-    identity: str,
-    augmentation: Callable[..., Mapping[str, np.ndarray]] | None,
 ) -> Job:
+    samples = {name: labelled(data, name) for name in ("train", "val")}
+    pixels = measure_pixels(samples["train"])
+    plan = with_changes(plan or default_plan(pixels), changes, "the plan")
     classes, ignore = data.info.classes, data.info.ignore_index
     if plan.loss.class_weights is not None and len(plan.loss.class_weights) != len(classes):
         raise SettingsError(
             f"{len(plan.loss.class_weights)} class weights for {len(classes)} classes",
             where="loss.class_weights",
         )
-    augment: SampleAugmentation = Augmentation(plan.augmentation, plan.crop_px, ignore)
-    if augmentation is not None:
-        augment = as_augmentation(augmentation, crop_px=plan.crop_px)
-
-    def prepare(
-        image: Image, mask: LabelMap, rng: np.random.Generator
-    ) -> tuple[Image, LabelMap]:
-        result = augment(image=image, mask=mask, rng=rng)
-        return result["image"], result["mask"]
-
-    task: Literal["multiclass", "binary"] = "binary" if len(classes) == 2 else "multiclass"
     return Job(
         plan=plan,
         duration=settings.duration,
         run=out,
-        identity=identity,
+        identity=hashlib.sha256(f"{dump_yaml(plan)}\n{fingerprint}".encode()).hexdigest(),
         classes=classes,
-        task=task,
+        task="binary" if len(classes) == 2 else "multiclass",
         channels=pixels.channels,
         dtype=pixels.dtype,
         normalisation=pixels.normalisation,
         ignore_index=ignore,
         train=samples["train"],
         val=samples["val"],
-        read=partial(read_pair, info=data.info),
-        prepare=prepare,
+        read=partial(_read_alike, info=data.info, pixels=pixels),
+        prepare=_prepare(Augmentation(plan.augmentation, plan.crop_px, ignore)),
     )
 
 
-def _export(
-    job: Job, data: Dataset, settings: TrainSettings, fingerprint: str, bundle: Path
-) -> Exported:
+def _read_alike(
+    sample: Sample, info: DatasetInfo, pixels: PixelStatistics
+) -> tuple[Image, LabelMap]:
+    """Image and mask; an image of another kind than those that were measured is refused."""
+    image, mask = read_pair(sample, info)
+    return _alike(image, sample, pixels.channels, pixels.dtype), mask
+
+
+def _alike(image: Image, sample: Sample, channels: int, dtype: str) -> Image:
+    if image.shape[2] == 1 and channels == 3 and image.dtype == dtype:
+        return fit_channels(image, channels, str(sample.image))
+    if image.shape[2] != channels or image.dtype != dtype:
+        raise ImageError(
+            f"has {image.shape[2]} channels of {image.dtype}, and the first image for training "
+            f"has {channels} of {dtype}",
+            where=sample.image,
+            mend="Convert the images of a dataset to one kind.",
+        )
+    return image
+
+
+def _prepare(augment: SampleAugmentation) -> Prepare:
+    def prepare(image: Image, mask: LabelMap, rng: np.random.Generator) -> tuple[Image, LabelMap]:
+        result = augment(image=image, mask=mask, rng=rng)
+        return result["image"], result["mask"]
+
+    return prepare
+
+
+def _export(run: _Run) -> Exported:
+    job, data = run.job, run.data
     module = job.build()
     load_checkpoint(job.best if job.best.exists() else job.last, module, None, job.identity)
     draft = draft_manifest(
-        name=settings.name or job.run.name,
+        name=run.name,
         task=job.task,
         classes=tuple(
-            ClassInfo(id=i, name=name, colour=data.colours[i])
-            for i, name in enumerate(job.classes)
+            ClassInfo(id=i, name=name, colour=data.colours[i]) for i, name in enumerate(job.classes)
         ),
         ignore_index=job.ignore_index,
         input=InputInfo(
@@ -320,25 +366,26 @@ def _export(
         tiling=job.plan.tiling,
         postprocessing=job.plan.postprocessing,
         provenance={
-            "dataset_sha256": fingerprint,
+            "dataset_sha256": run.dataset_sha256,
             "training_images": len(job.train),
             "plan": job.plan.model_dump(mode="json"),
             "licence": "that of the training data and of the encoder's weights, if pretrained",
         },
     )
+    canary = run.settings.canary
     return export_bundle(
-        module, draft, bundle, val=job.val, read=job.read, force=True, canary=settings.canary
+        module, draft, run.bundle, val=job.val, read=job.read, force=True, canary=canary
     )
 
 
-def _report(out: Path, bundle: Path, exported: Exported, job: Job, data: Dataset) -> None:
+def _report(run: _Run, exported: Exported) -> None:
     manifest: Manifest = exported.manifest
     write_report(
         exported.evaluation,
-        out / "report.html",
+        run.job.run / "report.html",
         title=f"{manifest.name} on the validation split",
         colours=manifest.colours,
-        read=job.read,
-        predict=predict_with(load(bundle, engine="onnxruntime")),
-        provenance={"bundle": str(bundle), "dataset": str(data.path), "split": "val"},
+        read=run.job.read,
+        predict=predict_with(load(run.bundle, engine="onnxruntime")),
+        provenance={"bundle": str(run.bundle), "dataset": str(run.data.path), "split": "val"},
     )

@@ -1,0 +1,34 @@
+"""The time that a run has taken, over all its resumes."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+
+class Clock:
+    """Seconds spent on a run, over all its resumes; survives a kill to within a second.
+
+    Args:
+        path: the file it is kept in; a run that begins has none.
+        spent_s: seconds that the caller spent before this clock was made.
+    """
+
+    def __init__(self, path: Path, spent_s: float) -> None:
+        self._path = path
+        try:
+            spent_s += float(path.read_text())
+        except (OSError, ValueError):  # a first start, or what somebody else wrote there
+            pass
+        self._start = time.monotonic() - spent_s
+        self._written = 0.0
+
+    def elapsed_s(self) -> float:
+        now = time.monotonic() - self._start
+        if now - self._written >= 1.0:
+            part = self._path.with_suffix(".part")
+            part.write_text(f"{now:.3f}")
+            os.replace(part, self._path)  # noqa: PTH105
+            self._written = now
+        return now
