@@ -25,7 +25,7 @@ from delineate.training.clock import Clock
 from delineate.training.fit import Event, Job, fit
 from delineate.training.losses import build_loss
 from delineate.training.stream import SampleStream
-from delineate.workflows.train import default_plan, measure_pixels
+from delineate.workflows.first_look import default_plan, look_at
 
 STEPS = int(sys.argv[1]) if len(sys.argv) > 1 else 24
 WARM = 4
@@ -35,7 +35,7 @@ ROUNDS = 3
 def job(run: Path, steps: int) -> Job:
     data = Dataset.open(shared("data/camvid"))
     train = data.split("train")
-    pixels = measure_pixels(train)
+    pixels = look_at(train, data.info)
     # no validation inside the timed steps: it is evaluation, which the bare loop does not have
     plan: Plan = default_plan(pixels).model_copy(update={"validations": 1})
     augment = Augmentation(plan.augmentation, plan.crop_px, data.info.ignore_index)

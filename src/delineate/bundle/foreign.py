@@ -160,7 +160,8 @@ def _load(path: Path) -> onnx.ModelProto:
 
 
 def _without_initialiser_inputs(model: onnx.ModelProto) -> None:
-    """Old files list their weights among the inputs."""
+    """Old files list their weights among the inputs, as they had to before IR version 4."""
+    model.ir_version = max(model.ir_version, 4)
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     del model.graph.input[:]

@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from delineate.errors import DelineateError, SettingsError
+from delineate.errors import DelineateError, MissingExtraError, SettingsError
 
 err = Console(stderr=True, soft_wrap=True)
 
@@ -33,20 +33,46 @@ def emit(document: Any, *, as_json: bool, show: Callable[[Console], None]) -> No
     """Print a result: ``document`` as JSON, or what ``show`` prints for people."""
     if as_json:
         print(json.dumps(document, indent=2, default=str))
-    else:
-        show(Console())
+    else:  # names of files and classes are no markup, and a path is never broken
+        show(Console(markup=False, soft_wrap=True))
 
 
 def report_error(error: DelineateError, *, as_json: bool) -> None:
     """One error, on stderr; with ``--json`` also as the document."""
-    err.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False)
+    err.print("error:", style="bold red", end=" ")
+    err.print(str(error), highlight=False, markup=False)
     if as_json:
-        fields = {"found": error.found, "where": error.where, "mend": error.mend}
-        print(json.dumps({"error": {"kind": type(error).__name__, **fields}}, indent=2))
+        emit_error(type(error).__name__, error.found, error.where, error.mend)
 
 
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
+def emit_error(kind: str, found: str, where: str | None = None, mend: str = "") -> None:
+    """The JSON document of a command that failed."""
+    fields = {"kind": kind, "found": found, "where": where, "mend": mend}
+    print(json.dumps({"error": fields}, indent=2))
+
+
+class Interrupted(Exception):  # noqa: N818  (nothing went wrong)
+    """Ctrl-C; ``mend`` says what is left and how to go on."""
+
+    def __init__(self, mend: str) -> None:
+        self.mend = mend
+        super().__init__(mend)
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Around imports that need the extra ``name``.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        missing = (error.name or "a package").partition(".")[0]
+        if missing == "delineate":
+            raise
+        raise MissingExtraError(missing, name) from error
 
 
 def plain_table(*headers: str, title: str | None = None) -> Table:

@@ -15,10 +15,22 @@ from rich.console import Console
 from delineate.cli.console import ForceOption, JsonOption, counting, emit, plain_table
 from delineate.data.checking import Finding, Progress
 from delineate.data.checking import check as check_dataset
+from delineate.data.dataset import Dataset
 from delineate.data.importing import ImportReport, ImportSettings, import_dataset
 from delineate.data.mask_formats import MaskFormat
+from delineate.data.tissue import synthesise
 
-app = typer.Typer(help="Import datasets and find what is wrong with them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Import datasets, find what is wrong with them, generate others.\n\n"
+    "Example: delineate data check DATASET",
+    no_args_is_help=True,
+)
+synth = typer.Typer(
+    help="Generate datasets with exact masks.\n\n"
+    "Example: delineate data synth tissue -n 60 --size 512 --seed 7 OUT",
+    no_args_is_help=True,
+)
+app.add_typer(synth, name="synth")
 
 
 ClassesOption = Annotated[
@@ -111,6 +123,46 @@ def check(
     emit(document, as_json=as_json, show=lambda console: _show_check(console, dataset, findings))
     if findings:
         raise typer.Exit(1)
+
+
+@synth.command("tissue")
+def tissue(
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    n: Annotated[int, typer.Option("-n", help="Images, train and val together.")] = 60,
+    size: Annotated[int, typer.Option(help="Side of the square images, pixels.")] = 512,
+    seed: Annotated[int, typer.Option(help="Another seed, other images.")] = 7,
+    val_fraction: Annotated[float, typer.Option(help="Share for val; 1 for a test set.")] = 0.25,
+    held_out: Annotated[
+        bool,
+        typer.Option("--held-out", help="Stains and scanners that no other set is drawn from."),
+    ] = False,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Generate images that look like stained tissue, with masks of stroma, glands and tumour.
+
+    Example: delineate data synth tissue -n 60 --size 512 --seed 7 OUT
+    """
+    with _progress("generating") as progress:
+        synthesise(
+            out,
+            n=n,
+            size=size,
+            seed=seed,
+            val_fraction=val_fraction,
+            held_out=held_out,
+            force=force,
+            on_progress=progress,
+        )
+    data = Dataset.open(out)
+    counts = {split: len(samples) for split, samples in data.splits.items()}
+    document = {"path": str(out), "classes": list(data.info.classes), "samples": counts}
+
+    def show(console: Console) -> None:
+        samples = ", ".join(f"{split} {count}" for split, count in counts.items())
+        console.print(f"{out}: {samples}", highlight=False)
+
+    emit(document, as_json=as_json, show=show)
 
 
 @contextmanager

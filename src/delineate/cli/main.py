@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import errno
+import logging
 import sys
 
 import typer
 
 from delineate.cli import bundles, data, demo, evaluate, predict, serve, train
-from delineate.cli.console import err, report_error
+from delineate.cli.console import Interrupted, emit_error, err, report_error
 from delineate.errors import DelineateError, OutputError
+
+INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 
 app = typer.Typer(
     name="delineate",
-    help="From labelled images to a segmentation model running in production.",
+    help="From labelled images to a segmentation model running in production.\n\n"
+    "Example: delineate train DATASET -o runs/first --budget 30m, then "
+    "delineate predict runs/first/first.bundle photos/ -o masks",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -30,27 +35,43 @@ app.command("serve")(serve.serve)
 
 def main() -> None:
     """Run a command; errors become one line and an exit status."""
-    as_json = "--json" in sys.argv
+    # it warns about tags of the files it reads; what is wrong with a file is in our own errors
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
+    sys.exit(_run(as_json="--json" in sys.argv))
+
+
+def _run(*, as_json: bool) -> int:
     try:
         status = app(standalone_mode=False)
+        if status == INTERRUPTED:  # what typer makes of Ctrl-C
+            return _interrupted("what was finished is kept", as_json=as_json)
     except DelineateError as error:
         report_error(error, as_json=as_json)
-        status = error.exit_status
+        return error.exit_status
     except OSError as error:
-        if error.errno == errno.EPIPE:
-            status = 0
-        else:
-            full = error.errno == errno.ENOSPC
-            what = "the disk is full" if full else f"{error.strerror or error}"
-            report_error(OutputError(what, where=error.filename), as_json=as_json)
-            status = 2
-    except KeyboardInterrupt:
-        err.print("interrupted; what was finished is kept")
-        status = 130
+        full = error.errno == errno.ENOSPC
+        what = "the disk is full" if full else f"{error.strerror or error}"
+        mend = "Free some space and run the command again." if full else ""
+        report_error(OutputError(what, where=error.filename, mend=mend), as_json=as_json)
+        return OutputError.exit_status
+    except Interrupted as error:
+        return _interrupted(error.mend, as_json=as_json)
+    except (KeyboardInterrupt, typer.Abort):
+        return _interrupted("what was finished is kept", as_json=as_json)
     except Exception as error:
         # usage errors of the option parser carry their own exit code and wording
         if not hasattr(error, "exit_code") or not hasattr(error, "show"):
             raise
         error.show()
-        status = int(error.exit_code)
-    sys.exit(status if isinstance(status, int) else 0)
+        if as_json:
+            found = error.format_message() if hasattr(error, "format_message") else str(error)
+            emit_error("UsageError", found, mend="--help lists the options.")
+        return int(error.exit_code)
+    return status if isinstance(status, int) else 0
+
+
+def _interrupted(mend: str, *, as_json: bool) -> int:
+    err.print(f"interrupted; {mend}", highlight=False, markup=False)
+    if as_json:
+        emit_error("Interrupted", "interrupted", mend=mend)
+    return INTERRUPTED

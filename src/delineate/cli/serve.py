@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from delineate.cli.console import err
+from delineate.cli.console import err, extra
 from delineate.config import checked
-from delineate.errors import MissingExtraError
 
 
 def serve(
@@ -27,18 +27,16 @@ def serve(
     Example: delineate serve model.bundle, then
     curl --data-binary @photo.jpg localhost:8000/v1/segment
     """
-    try:
+    with extra("serve"):
         from delineate.serving.server import run
         from delineate.serving.settings import ServingSettings
         from delineate.workflows.serve import serving_app
-    except ImportError as error:
-        raise MissingExtraError(error.name or "FastAPI", "serve") from error
     from delineate.bundle.load import load
 
     settings = checked(
         ServingSettings,
         {
-            "max_body_bytes": int(max_body_mb * 1e6),
+            "max_body_bytes": int(max_body_mb * 1e6) if math.isfinite(max_body_mb) else 0,
             "pixel_limit": pixel_limit,
             "queue_length": queue_length,
         },

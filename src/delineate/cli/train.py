@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import shlex
+import signal
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from delineate.cli.console import ForceOption, JsonOption, counting, emit, err, parse_duration
-from delineate.config import Duration, Plan, load_yaml
-from delineate.errors import MissingExtraError, SettingsError
+from delineate.cli.console import (
+    ForceOption,
+    Interrupted,
+    JsonOption,
+    counting,
+    emit,
+    err,
+    extra,
+    parse_duration,
+)
+from delineate.config import Duration, Plan, checked, load_yaml
+from delineate.errors import SettingsError
 
 
 def train(
@@ -49,13 +64,7 @@ def train(
     Example: delineate train DATASET -o runs/first --budget 30m
     """
     started = time.monotonic()
-    if (budget is None) == (steps is None):
-        raise SettingsError(
-            "says not how long" if budget is None else "says twice how long",
-            where="delineate train",
-            mend="Add either --budget 30m or --steps 2000.",
-        )
-    duration = Duration(steps=steps, budget_s=None if budget is None else parse_duration(budget))
+    duration = _duration(budget, steps)
     changes: dict[str, Any] = {
         "model.architecture": architecture,
         "model.encoder": encoder,
@@ -69,12 +78,10 @@ def train(
     changes = {key: value for key, value in changes.items() if value is not None}
     if encoder_weights == "none":
         changes["model.encoder_weights"] = None
-    try:
+    base = None if plan is None else load_yaml(plan, Plan)
+    with extra("train"):
         from delineate.workflows.train import TrainSettings
         from delineate.workflows.train import train as run_training
-    except ImportError as error:
-        raise MissingExtraError(error.name or "PyTorch", "train") from error
-    base = None if plan is None else load_yaml(plan, Plan)
     settings = TrainSettings(
         duration=duration,
         resume=resume,
@@ -84,7 +91,7 @@ def train(
         command=shlex.join(["delineate", *sys.argv[1:]]),
         spent_s=time.monotonic() - started,
     )
-    with Watching() as watch:
+    with _how_to_resume(out), Watching() as watching, _after_a_step(watching) as watch:
         result = run_training(
             dataset, out, plan=base, changes=changes, settings=settings, watch=watch
         )
@@ -100,6 +107,66 @@ def train(
         )
 
     emit(result.to_dict(), as_json=as_json, show=show)
+
+
+def _duration(budget: str | None, steps: int | None) -> Duration:
+    if (budget is None) == (steps is None):
+        raise SettingsError(
+            "says not how long" if budget is None else "says twice how long",
+            where="delineate train",
+            mend="Add either --budget 30m or --steps 2000.",
+        )
+    if budget is None:
+        return checked(Duration, {"steps": steps}, "--steps")
+    seconds = parse_duration(budget)
+    if seconds == 0:
+        raise SettingsError(
+            f"{budget!r} is no time to train in", where="--budget", mend="Write 90s, 30m or 1h30m."
+        )
+    return Duration(budget_s=seconds)
+
+
+@contextmanager
+def _how_to_resume(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not (out / "plan.yaml").exists():
+            raise Interrupted("nothing was written yet") from None
+        words = [word for word in sys.argv[1:] if word not in ("--force", "--resume")]
+        command = shlex.join(["delineate", *words, "--resume"])
+        raise Interrupted(f"to go on: {command}") from None
+
+
+@contextmanager
+def _after_a_step(watch: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
+    """A watcher that obeys Ctrl-C when a step is done, so that none is lost; a second at once."""
+    pressed = False
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        if pressed or not training:
+            signal.default_int_handler(number, frame)
+        pressed = True
+        err.print("stopping after this step; Ctrl-C once more stops at once")
+
+    training = False  # the loop looks at ``pressed``; what comes before and after it does not
+
+    def watcher(event: Any) -> None:
+        nonlocal training
+        training = event.fraction < 1 and event.kind != "stopped"
+        watch(event)
+        if pressed:
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield watch
+        return
+    before = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield watcher
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Watching:
@@ -124,9 +191,10 @@ class Watching:
             self._update(event.fraction * 100)
         now = time.monotonic()
         if event.kind == "validation":
-            err.print(
-                f"step {event.step}: mIoU on val {event.val_miou:.4f} (best {event.best_miou:.4f})"
-            )
+            best = math.nan if event.best_miou is None else event.best_miou
+            err.print(f"step {event.step}: mIoU on val {event.val_miou:.4f} (best {best:.4f})")
+        elif event.kind == "stopped":
+            err.print(f"step {event.step}: stopped, the score on val gets no better")
         elif now - self._said > 15:
             self._said = now
             err.print(

@@ -186,9 +186,10 @@ def _draw_zoom(rng: np.random.Generator, scale: tuple[float, float], fitting: fl
 def _draw_offset(rng: np.random.Generator, room_px: float, zoom: float) -> float:
     """Where the crop begins; on a whole pixel where nothing is zoomed, so that pixels survive."""
     share = rng.random()
-    if room_px <= 0:
-        return math.floor(room_px / 2) if zoom == 1.0 else room_px / 2
-    return math.floor(share * (room_px + 1)) if zoom == 1.0 else share * room_px
+    whole = zoom == 1.0
+    room = room_px + 1 if whole else room_px
+    offset = share * room if room_px > 0 else room_px / 2
+    return float(math.floor(offset)) if whole else offset
 
 
 def _source_of_pixel(
@@ -219,11 +220,11 @@ def _span(low: float, high: float, size: int) -> tuple[int, int]:
     return max(0, min(first, size - 1)), min(size, max(end, 1))
 
 
-_Warp = Callable[[Any, int, int, float], Any]  # array, interpolation, border, fill
+_Warp = Callable[[Any, int, int, int], Any]  # array, interpolation, border, fill
 
 
 def _affine(matrix: Float64[np.ndarray, "2 3"], side: int) -> _Warp:
-    def warp(array: Any, interpolation: int, border: int, fill: float) -> Any:
+    def warp(array: Any, interpolation: int, border: int, fill: int) -> Any:
         flags = interpolation | cv2.WARP_INVERSE_MAP
         return cv2.warpAffine(
             array, matrix, (side, side), flags=flags, borderMode=border, borderValue=fill
@@ -245,7 +246,7 @@ def _elastic(
         for row, points in zip(matrix, control, strict=True)
     )
 
-    def warp(array: Any, interpolation: int, border: int, fill: float) -> Any:
+    def warp(array: Any, interpolation: int, border: int, fill: int) -> Any:
         return cv2.remap(array, map_x, map_y, interpolation, borderMode=border, borderValue=fill)
 
     return warp

@@ -92,6 +92,8 @@ def load_checkpoint(
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         progress = Progress(**json.loads(header["progress"]))
+    except FileNotFoundError as error:
+        raise CheckpointError("no such file", where=path, mend="Train again.") from error
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"is no readable checkpoint ({error})", where=path, mend=mend

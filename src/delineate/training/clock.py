@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -17,10 +18,8 @@ class Clock:
 
     def __init__(self, path: Path, spent_s: float) -> None:
         self._path = path
-        try:
+        with suppress(OSError, ValueError):  # a first start, or what somebody else wrote there
             spent_s += float(path.read_text())
-        except (OSError, ValueError):  # a first start, or what somebody else wrote there
-            pass
         self._start = time.monotonic() - spent_s
         self._written = 0.0
 

@@ -31,7 +31,7 @@ from delineate.training.stream import Prepare, SampleStream
 from delineate.types import Images, PixelType, PredictorSpec, Task
 
 VALIDATION_SHARE = 0.1  # of a time budget, at most, goes into validations before the last
-EXPORT_S = 20.0  # kept of a time budget for the export, about what a U-Net takes on two cores
+EXPORT_S = 25.0  # kept of a time budget for export and report: a U-Net on two busy cores
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def fit(
 
 
 def precision(wanted: str) -> str:
-    """Fabric's name of a precision; ``auto`` takes bf16 or fp16 where the hardware is fast in it."""
+    """Fabric's name of a precision; ``auto`` takes bf16 or fp16 where hardware is fast in it."""
     if wanted == "auto":
         if torch.cuda.is_available():
             wanted = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
@@ -342,7 +342,9 @@ class _Loop:
         self.state = replace(self.state, elapsed_s=self.saved_at_s, arithmetic=arithmetic)
         save_checkpoint(self.job.last, self.module, self.adamw, self.state, self.job.identity)
 
-    def _tell(self, kind: Literal["step", "validation", "stopped"], loss: float, rate: float) -> None:
+    def _tell(
+        self, kind: Literal["step", "validation", "stopped"], loss: float, rate: float
+    ) -> None:
         if self.watch is None:
             return
         elapsed_s = self.clock.elapsed_s()

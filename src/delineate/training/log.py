@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from delineate.data.files import write_text
 
 COLUMNS = ("step", "elapsed_s", "learning_rate", "loss", "images_per_s", "val_miou", "val_dice")
-Row = dict[str, float | None]
+Row = dict[str, int | float | None]
 
 
 class RunLog:
@@ -56,7 +56,7 @@ class RunLog:
         self._board.close()
 
 
-def _blank_none(row: Row) -> dict[str, str | float]:
+def _blank_none(row: Row) -> dict[str, str | int | float]:
     return {name: "" if value is None else value for name, value in row.items()}
 
 

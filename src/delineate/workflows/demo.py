@@ -216,7 +216,7 @@ def _dice(labels: LabelMap, truth: LabelMap, class_id: int) -> float:
 
 
 def _ask(bundle: Bundle, image: Path) -> tuple[dict[str, Any], str]:
-    """Serve the bundle on a free port and ask it for one image."""
+    """Serve the bundle on a free port and ask it for one image; the second answer counts."""
     with running(serving_app(bundle)) as url:
         request = urllib.request.Request(
             f"{url}/v1/segment",

@@ -27,7 +27,7 @@ from delineate.training.log import Row
 from delineate.workflows.demo_result import Demo
 
 Rgb = UInt8[np.ndarray, "_ _ 3"]
-SIDE_PX = 420
+SIDE_PX = 512
 LARGE_SIDE_PX = 960
 
 
@@ -72,7 +72,12 @@ def _figure(rgb: Rgb, caption: str) -> Html:
 
 
 def _row(figures: list[Html], label: str) -> Html:
-    return scroll(Html(f'<div class="panels">{join(figures)}</div>'), label)
+    return scroll(_columns(figures), label)
+
+
+def _columns(figures: list[Html]) -> Html:
+    columns = f"grid-template-columns: repeat({len(figures)}, minmax(0, 1fr))"
+    return Html(f'<div class="panels" style="{columns}; padding: .6rem">{join(figures)}</div>')
 
 
 def _data(demo: Demo, bundle: Bundle) -> Html:
@@ -111,7 +116,7 @@ def _training(demo: Demo, metrics: list[Row]) -> Html:
         _chart([(x, float(y or 0)) for x, y in losses], "loss", "seconds"),
         _chart([(x, float(y or 0)) for x, y in scores], "mIoU on val", "seconds", top=1.0),
     ]
-    return section("Training", Html(f'<div class="panels">{join(charts)}</div>'), intro)
+    return section("Training", _columns(charts), intro)
 
 
 def _chart(
@@ -152,7 +157,7 @@ def _chart(
     return Html(
         f'<figure><svg viewBox="0 0 {width} {height}" width="{width}" role="img" '
         f'aria-label="{escape(title)}" fill="currentColor" stroke="currentColor" '
-        f'font-size="11" style="max-width:100%">'
+        f'font-size="12" style="max-width:100%">'
         f'{join(lines)}<g stroke="none">{join(texts)}</g>'
         f'<polyline points="{line}" fill="none" stroke-width="2"/>{shown}</svg>'
         f"<figcaption>{escape(title)}</figcaption></figure>"
@@ -170,7 +175,8 @@ def _scores(demo: Demo) -> Html:
         )
     )
     table = Html(
-        '<table><thead><tr><th scope="col">class</th><th scope="col" class="num">IoU</th>'
+        '<table class="list"><thead><tr><th scope="col">class</th>'
+        '<th scope="col" class="num">IoU</th>'
         f'<th scope="col" class="num">Dice</th></tr></thead><tbody>{rows}</tbody></table>'
         '<p><a href="test.html">The full report</a> has the confusion matrix and the worst and '
         "best images.</p>"

@@ -105,7 +105,7 @@ def find_images(inputs: Sequence[str | Path]) -> list[Path]:
         elif path.exists():
             matches = [path]
         else:
-            names = sorted(glob.glob(str(item), recursive=True))
+            names = sorted(glob.glob(str(item), recursive=True))  # noqa: PTH207  (absolute too)
             matches = [Path(name) for name in names if Path(name).is_file()]
         if not matches:
             what = "holds no images" if path.is_dir() else "no such file, and no glob that matches"
@@ -241,9 +241,9 @@ def _write(
         _, data = cv2.imencode(".png", drawn[:, :, ::-1])  # OpenCV writes BGR
         write_bytes(mask.with_name(mask.stem + ".overlay.png"), data.tobytes())
     if settings.probabilities:
-        with atomic_file(mask.with_name(mask.stem + ".probabilities.npz")) as part:
-            with part.open("wb") as file:
-                np.savez_compressed(file, probabilities=found["probabilities"][0])
+        packed = mask.with_name(mask.stem + ".probabilities.npz")
+        with atomic_file(packed) as part, part.open("wb") as file:
+            np.savez_compressed(file, probabilities=found["probabilities"][0])
     if settings.rle:
         document = {**result.to_dict(), "regions": label_map_to_coco(labels, names)}
         write_text(mask.with_name(mask.stem + ".json"), json.dumps(document))

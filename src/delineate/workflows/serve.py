@@ -9,8 +9,10 @@ from delineate.serving.app import create_app
 from delineate.serving.model import ServedModel
 from delineate.serving.settings import ServingSettings
 
+_DEFAULT_SETTINGS = ServingSettings()
 
-def serving_app(bundle: Bundle, settings: ServingSettings = ServingSettings()) -> FastAPI:
+
+def serving_app(bundle: Bundle, settings: ServingSettings = _DEFAULT_SETTINGS) -> FastAPI:
     """The HTTP service of a loaded bundle, for uvicorn or any other ASGI server.
 
     The bundle's canary, where it has one, is compared with its golden outputs first.

@@ -20,17 +20,15 @@ from delineate.bundle.load import load
 from delineate.bundle.manifest import ClassInfo, InputInfo, Manifest
 from delineate.config import (
     Duration,
-    Normalisation,
     Plan,
     dump_yaml,
     load_yaml,
     with_changes,
 )
 from delineate.data.augment import Augmentation, SampleAugmentation, as_augmentation
-from delineate.data.dataset import Dataset, DatasetInfo, Sample, read_pair
+from delineate.data.dataset import Dataset
 from delineate.data.files import refuse_existing, write_text
-from delineate.data.images import fit_channels, read_image
-from delineate.errors import ImageError, OutputError, SettingsError
+from delineate.errors import OutputError, SettingsError
 from delineate.evaluation.evaluate import Evaluation
 from delineate.evaluation.report import write_report
 from delineate.export import Exported, draft_manifest, export_bundle
@@ -38,11 +36,10 @@ from delineate.training.checkpoint import load_checkpoint
 from delineate.training.clock import Clock
 from delineate.training.fit import Event, Job, fit
 from delineate.training.stream import Prepare
-from delineate.types import Image, LabelMap, PixelType
+from delineate.types import Image, LabelMap
 from delineate.workflows.evaluate import labelled, predict_with
+from delineate.workflows.first_look import default_plan, look_at, read_alike
 
-SMALLEST_HALVED_PX = 320  # smaller images keep their resolution by default
-MEASURED_IMAGES = 200  # at most, for mean and standard deviation
 BUNDLE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
@@ -146,74 +143,6 @@ def train(
     return result
 
 
-@dataclass(frozen=True)
-class PixelStatistics:
-    """What the training images are like.
-
-    Attributes:
-        normalisation: mean and standard deviation for each channel, in raw values.
-        smallest_side_px: the smallest height or width.
-    """
-
-    channels: int
-    dtype: PixelType
-    normalisation: Normalisation
-    smallest_side_px: int
-
-
-def measure_pixels(samples: tuple[Sample, ...]) -> PixelStatistics:
-    """Mean and standard deviation over up to 200 training images, evenly spread.
-
-    Raises:
-        ImageError: an image has another pixel type or another number of channels than the first
-            (grey goes with RGB).
-    """
-    count = min(MEASURED_IMAGES, len(samples))
-    chosen = [samples[i] for i in np.linspace(0, len(samples) - 1, count).round().astype(int)]
-    first = read_image(chosen[0].image)
-    sums = np.zeros((3, first.shape[2]))
-    smallest = min(first.shape[:2])
-    for sample in chosen:
-        image = _alike(read_image(sample.image), sample, first.shape[2], first.dtype.name)
-        smallest = min(smallest, *image.shape[:2])
-        values = image.reshape(-1, image.shape[2]).astype(np.float64)
-        sums += [np.full(image.shape[2], len(values)), values.sum(0), (values**2).sum(0)]
-    mean = sums[1] / sums[0]
-    std = np.sqrt(np.maximum(sums[2] / sums[0] - mean**2, 0))
-    return PixelStatistics(
-        channels=first.shape[2],
-        dtype=pixel_type(first),
-        normalisation=Normalisation(
-            mean=tuple(round(float(v), 6) for v in mean),
-            # a constant channel carries nothing; it must not be divided by zero
-            std=tuple(round(float(v), 6) if v > 1e-6 else 1.0 for v in std),
-        ),
-        smallest_side_px=smallest,
-    )
-
-
-def pixel_type(image: Image) -> PixelType:
-    """The pixel type of an image, by name."""
-    names: dict[str, PixelType] = {n: n for n in ("uint8", "uint16", "float32")}  # type: ignore[misc]
-    return names[image.dtype.name]
-
-
-def default_plan(pixels: PixelStatistics) -> Plan:
-    """The plan when none is given, for a training of minutes to an hour on a few cores.
-
-    A U-Net with a narrow decoder; where images are large enough it works on half of their
-    resolution, which makes a step three times as fast (measured: 0.70 s instead of 2.34 s for
-    eight crops of 256 px on two cores). Crops are no larger than the smallest image.
-    """
-    usual = Plan()
-    crop_px = min(usual.crop_px, max(32, pixels.smallest_side_px // 32 * 32))
-    half = pixels.smallest_side_px >= SMALLEST_HALVED_PX
-    model = usual.model.model_copy(
-        update={"decoder_channels": (128, 64, 32, 16, 16), "downscale": 2 if half else 1}
-    )
-    return usual.model_copy(update={"crop_px": crop_px, "model": model})
-
-
 def _resumed_plan(out: Path, plan: Plan | None, changes: Mapping[str, Any] | None) -> Plan:
     if not (out / "plan.yaml").exists():
         raise SettingsError("holds no run to resume", where=out, mend="Leave --resume out.")
@@ -290,7 +219,7 @@ def _job(
     settings: TrainSettings,
 ) -> Job:
     samples = {name: labelled(data, name) for name in ("train", "val")}
-    pixels = measure_pixels(samples["train"])
+    pixels = look_at(samples["train"], data.info)
     plan = with_changes(plan or default_plan(pixels), changes, "the plan")
     classes, ignore = data.info.classes, data.info.ignore_index
     if plan.loss.class_weights is not None and len(plan.loss.class_weights) != len(classes):
@@ -311,30 +240,9 @@ def _job(
         ignore_index=ignore,
         train=samples["train"],
         val=samples["val"],
-        read=partial(_read_alike, info=data.info, pixels=pixels),
+        read=partial(read_alike, info=data.info, first=pixels),
         prepare=_prepare(Augmentation(plan.augmentation, plan.crop_px, ignore)),
     )
-
-
-def _read_alike(
-    sample: Sample, info: DatasetInfo, pixels: PixelStatistics
-) -> tuple[Image, LabelMap]:
-    """Image and mask; an image of another kind than those that were measured is refused."""
-    image, mask = read_pair(sample, info)
-    return _alike(image, sample, pixels.channels, pixels.dtype), mask
-
-
-def _alike(image: Image, sample: Sample, channels: int, dtype: str) -> Image:
-    if image.shape[2] == 1 and channels == 3 and image.dtype == dtype:
-        return fit_channels(image, channels, str(sample.image))
-    if image.shape[2] != channels or image.dtype != dtype:
-        raise ImageError(
-            f"has {image.shape[2]} channels of {image.dtype}, and the first image for training "
-            f"has {channels} of {dtype}",
-            where=sample.image,
-            mend="Convert the images of a dataset to one kind.",
-        )
-    return image
 
 
 def _prepare(augment: SampleAugmentation) -> Prepare:

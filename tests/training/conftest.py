@@ -1,0 +1,83 @@
+"""Small trainings without files: images come from a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from delineate.config import Duration, ModelSettings, Normalisation, Plan
+from delineate.data.augment import Augmentation
+from delineate.data.dataset import Sample
+from delineate.training.clock import Clock
+from delineate.training.fit import Job, fit
+
+TINY = ModelSettings(encoder="mobilenet_v2", decoder_channels=(16, 8, 8, 8, 8))
+PLAN = Plan(model=TINY, crop_px=32, batch_size=2, precision="32", validations=1)
+
+
+def make_job(
+    run: Path, *, steps: int = 6, plan: dict[str, Any] | None = None, **fields: Any
+) -> Job:
+    """A job of 5 images of 48 x 40 px for training and 2 for validation."""
+    wanted = Plan.model_validate(PLAN.model_dump() | (plan or {}))
+    values: dict[str, Any] = {
+        "classes": ("sky", "ground", "car"),
+        "channels": 3,
+        "dtype": "uint8",
+        "ignore_index": None,
+    } | fields
+    channels, ignore = values["channels"], values["ignore_index"]
+    scale = 257 if values["dtype"] == "uint16" else 1
+
+    def read(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+        seed = int(sample.name)
+        rows = (np.arange(48) // 8 + seed) % len(values["classes"])
+        mask = np.repeat(rows[:, None], 40, axis=1).astype(np.uint8)
+        noise = np.random.default_rng(seed).integers(0, 40, (48, 40, channels))
+        image = (30 + 60 * mask[:, :, None] + noise) * scale
+        if ignore is not None:
+            mask[:4] = ignore
+        return image.astype(values["dtype"]), mask
+
+    augment = Augmentation(wanted.augmentation, wanted.crop_px, ignore)
+
+    def prepare(
+        image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        found = augment(image=image, mask=mask, rng=rng)
+        return found["image"], found["mask"]
+
+    (run / "checkpoints").mkdir(parents=True, exist_ok=True)
+    samples = [Sample(str(i), Path(f"{i}.png"), Path(f"{i}.png"), None) for i in range(7)]
+    defaults: dict[str, Any] = {
+        "duration": Duration(steps=steps),
+        "identity": "this plan, this dataset",
+        "task": "binary" if len(values["classes"]) == 2 else "multiclass",
+        "normalisation": Normalisation(
+            mean=(120.0 * scale,) * channels, std=(60.0 * scale,) * channels
+        ),
+        "train": samples[:5],
+        "val": samples[5:],
+        "read": read,
+        "prepare": prepare,
+    }
+    return Job(plan=wanted, run=run, **(defaults | values))
+
+
+@pytest.fixture(scope="session")
+def job() -> Callable[..., Job]:
+    return make_job
+
+
+@pytest.fixture(scope="session")
+def run_job() -> Callable[..., Any]:
+    """Fits a job, with the clock of its folder."""
+
+    def run(job: Job, **options: Any) -> Any:
+        return fit(job, clock=Clock(job.run / "clock", 0.0), **options)
+
+    return run

@@ -1,0 +1,439 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+
+from delineate.config import Duration
+from delineate.errors import CheckpointError, RefusedError, SettingsError
+from delineate.training import fit as fit_module
+from delineate.training.fit import Event, Job, precision
+from delineate.training.log import read_metrics
+
+MakeJob = Callable[..., Job]
+RunJob = Callable[..., Any]
+
+
+class Killed(Exception):
+    """Stands for a kill: nothing of the training sees it coming."""
+
+
+def kill_at(step: int) -> Callable[[Event], None]:
+    def watch(event: Event) -> None:
+        if event.kind == "step" and event.step == step:
+            raise Killed
+
+    return watch
+
+
+def progress_of(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as file:
+        found: dict[str, Any] = json.loads(file.metadata()["progress"])
+        return found
+
+
+def same_tensors(a: Path, b: Path) -> bool:
+    first, second = load_file(a), load_file(b)
+    assert first.keys() == second.keys()
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, job: MakeJob, run_job: RunJob) -> Path:
+    """The folder of an uninterrupted run: 6 steps, 3 validations."""
+    run = tmp_path_factory.mktemp("whole")
+    run_job(job(run, plan={"validations": 3}))
+    return run
+
+
+def test_what_a_run_leaves(whole: Path) -> None:
+    names = sorted(path.relative_to(whole).as_posix() for path in whole.rglob("*.*"))
+    assert [n for n in names if "tensorboard" not in n] == [
+        "checkpoints/best.safetensors",
+        "checkpoints/last.safetensors",
+        "metrics.csv",
+    ]
+    last = progress_of(whole / "checkpoints/last.safetensors")
+    assert (last["step"], last["validations"]) == (6, 3)
+    assert last["validated_s"] >= last["validation_s"] > 0
+    assert progress_of(whole / "checkpoints/best.safetensors")["best_step"] == last["best_step"]
+    rows = read_metrics(whole)
+    assert [row["step"] for row in rows if row["loss"] is not None] == [1]
+    assert [row["step"] for row in rows if row["val_miou"] is not None] == [2, 4, 6]
+    events = EventAccumulator(str(whole / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("val_miou")] == [2, 4, 6]
+    assert max(row["val_miou"] or 0 for row in rows) == last["best_score"]
+
+
+def test_events_tell_how_far_it_is(tmp_path: Path, job: MakeJob, run_job: RunJob) -> None:
+    events: list[Event] = []
+    run_job(job(tmp_path, steps=4, plan={"validations": 2}), watch=events.append)
+    kinds = [(event.kind, event.step) for event in events]
+    assert kinds == [
+        ("step", 1),
+        ("validation", 2),
+        ("step", 2),
+        ("step", 3),
+        ("step", 4),
+        ("validation", 4),
+    ]
+    steps = [event for event in events if event.kind == "step"]
+    assert [event.fraction for event in steps] == [0.25, 0.5, 0.75, 1.0]
+    assert all(event.loss > 0 and event.images_per_s > 0 for event in steps)
+    assert [event.val_miou is None for event in steps] == [True, False, False, False]
+    assert steps[-1].remaining_s == 0
+
+
+@pytest.mark.parametrize("saved", ["after every step", "at validations alone"])
+def test_three_steps_a_kill_and_a_resume_give_the_same_weights(
+    tmp_path: Path, job: MakeJob, run_job: RunJob, whole: Path, saved: str
+) -> None:
+    checkpoint_s = 1e-6 if saved == "after every step" else 1e6
+    plan = {"validations": 3, "checkpoint_s": checkpoint_s}
+    with pytest.raises(Killed):
+        run_job(job(tmp_path, plan=plan), watch=kill_at(3))
+    last = tmp_path / "checkpoints/last.safetensors"
+    assert progress_of(last)["step"] == (3 if saved == "after every step" else 2)
+    run_job(job(tmp_path, plan=plan), resume=True)
+    for name in ("last.safetensors", "best.safetensors"):
+        assert same_tensors(tmp_path / "checkpoints" / name, whole / "checkpoints" / name)
+    scores = [[row["val_miou"] for row in read_metrics(run)] for run in (tmp_path, whole)]
+    assert scores[0] == scores[1]
+
+
+def test_a_kill_before_the_first_checkpoint(
+    tmp_path: Path, job: MakeJob, run_job: RunJob, whole: Path
+) -> None:
+    plan = {"validations": 3}
+    with pytest.raises(Killed):
+        run_job(job(tmp_path, plan=plan), watch=kill_at(1))
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    run_job(job(tmp_path, plan=plan), resume=True)
+    assert same_tensors(
+        tmp_path / "checkpoints/last.safetensors", whole / "checkpoints/last.safetensors"
+    )
+
+
+def test_a_resume_of_a_finished_run_changes_nothing(
+    tmp_path: Path, job: MakeJob, run_job: RunJob
+) -> None:
+    run_job(job(tmp_path, steps=2))
+    before = load_file(tmp_path / "checkpoints/last.safetensors")
+    rows = read_metrics(tmp_path)
+    assert run_job(job(tmp_path, steps=2), resume=True).step == 2
+    after = load_file(tmp_path / "checkpoints/last.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert read_metrics(tmp_path) == rows
+
+
+SCRIPT = """
+import importlib.util, os, signal, sys
+from pathlib import Path
+spec = importlib.util.spec_from_file_location("maker", sys.argv[1])
+maker = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(maker)
+
+def watch(event):
+    if event.kind == "step" and event.step == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+job = maker.make_job(Path(sys.argv[2]), plan={"validations": 3, "checkpoint_s": 1e-6})
+maker.fit(job, clock=maker.Clock(job.run / "clock", 0.0), watch=watch)
+"""
+
+
+def test_a_real_kill(tmp_path: Path, job: MakeJob, run_job: RunJob, whole: Path) -> None:
+    maker = Path(__file__).with_name("conftest.py")
+    command = [sys.executable, "-c", SCRIPT, str(maker), str(tmp_path)]
+    done = subprocess.run(command, timeout=250, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert progress_of(tmp_path / "checkpoints/last.safetensors")["step"] == 3
+    plan = {"validations": 3, "checkpoint_s": 1e-6}
+    run_job(job(tmp_path, plan=plan), resume=True)
+    assert same_tensors(
+        tmp_path / "checkpoints/last.safetensors", whole / "checkpoints/last.safetensors"
+    )
+
+
+def test_ctrl_c_from_the_watcher_saves_first(
+    tmp_path: Path, job: MakeJob, run_job: RunJob, whole: Path
+) -> None:
+    def watch(event: Event) -> None:
+        if event.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_job(job(tmp_path, plan={"validations": 3}), watch=watch)
+    assert progress_of(tmp_path / "checkpoints/last.safetensors")["step"] == 3
+    run_job(job(tmp_path, plan={"validations": 3}), resume=True)
+    assert same_tensors(
+        tmp_path / "checkpoints/last.safetensors", whole / "checkpoints/last.safetensors"
+    )
+
+
+def test_a_checkpoint_of_another_plan_is_refused(
+    tmp_path: Path, job: MakeJob, run_job: RunJob
+) -> None:
+    run_job(job(tmp_path, steps=1))
+    with pytest.raises(CheckpointError, match=r"belongs to another plan or dataset"):
+        run_job(job(tmp_path, steps=1, identity="another"), resume=True)
+
+
+def test_patience(
+    tmp_path: Path, job: MakeJob, run_job: RunJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.3, 0.5, 0.5, 0.4, 0.9])
+    fake = lambda *_, **__: evaluation(next(scores))  # noqa: E731
+    monkeypatch.setattr(fit_module, "evaluate", fake)
+    events: list[Event] = []
+    plan = {"validations": 10, "patience": 2}
+    state = run_job(job(tmp_path, steps=10, plan=plan), watch=events.append)
+    assert (state.step, state.best_step, state.best_score, state.stale) == (4, 2, 0.5, 2)
+    assert [event.kind for event in events][-1] == "stopped"
+    assert progress_of(tmp_path / "checkpoints/best.safetensors")["step"] == 2
+    assert progress_of(tmp_path / "checkpoints/last.safetensors")["step"] == 4
+    again = run_job(job(tmp_path, steps=10, plan=plan), resume=True)
+    assert again.step == 4
+
+
+def evaluation(score: float) -> Any:
+    return SimpleNamespace(scores=SimpleNamespace(mean_iou=score, mean_dice=score))
+
+
+def test_a_score_that_is_no_number_is_never_the_best(
+    tmp_path: Path, job: MakeJob, run_job: RunJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([float("nan"), 0.25])
+    monkeypatch.setattr(fit_module, "evaluate", lambda *_, **__: evaluation(next(scores)))
+    events: list[Event] = []
+    state = run_job(job(tmp_path, steps=2, plan={"validations": 2}), watch=events.append)
+    assert (state.best_score, state.best_step) == (0.25, 2)
+    assert [e.best_miou for e in events if e.kind == "validation"] == [None, 0.25]
+
+
+class Poisoned(nn.Module):
+    """A loss that is no number, or whose gradient is none, from a call on."""
+
+    def __init__(self, call: int, what: str) -> None:
+        super().__init__()
+        self.call, self.what, self.calls = call, what, 0
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        loss = (logits.mean(1) - target).square().mean()
+        if self.calls < self.call:
+            return loss
+        if self.what == "loss":
+            return loss * float("nan")
+        return loss + ((logits - logits.detach()) * 1e30).pow(2).sqrt().sum() * 1e30
+
+
+@pytest.mark.parametrize(("what", "name"), [("loss", "loss"), ("norm", "gradient's norm")])
+def test_what_is_no_number_is_refused(
+    tmp_path: Path,
+    job: MakeJob,
+    run_job: RunJob,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    name: str,
+) -> None:
+    monkeypatch.setattr(fit_module, "build_loss", lambda *_, **__: Poisoned(3, what))
+    plan = {"checkpoint_s": 1e-6}
+    with pytest.raises(RefusedError) as caught:
+        run_job(job(tmp_path, plan=plan))
+    assert str(caught.value) == (
+        f"{tmp_path}: the {name} is nan at step 2. Lower optimiser.learning_rate in the plan, or "
+        "set precision to '32'. The last good weights are in checkpoints/."
+    )
+    last = tmp_path / "checkpoints/last.safetensors"
+    assert progress_of(last)["step"] == 2
+    assert all(
+        bool(torch.isfinite(t).all()) for t in load_file(last).values() if t.is_floating_point()
+    )
+
+
+class FakeClock:
+    """Time that passes where a test says so."""
+
+    def __init__(self, step_s: float) -> None:
+        self.now, self.step_s = 0.0, step_s
+
+    def elapsed_s(self) -> float:
+        return self.now
+
+
+def budget_job(job: MakeJob, run: Path, budget_s: float, **plan: Any) -> Job:
+    made = job(run, plan={"checkpoint_s": 1e6} | plan)
+    return replace(made, duration=Duration(budget_s=budget_s))
+
+
+def passing(clock: FakeClock) -> Callable[[Event], None]:
+    def watch(event: Event) -> None:
+        if event.kind == "step":
+            clock.now += clock.step_s
+
+    return watch
+
+
+def test_a_budget_ends_in_time_for_the_export(tmp_path: Path, job: MakeJob) -> None:
+    clock = FakeClock(10.0)
+    made = budget_job(job, tmp_path, 100.0)
+    seen: list[float] = []
+
+    def watch(event: Event) -> None:
+        passing(clock)(event)
+        seen.append(event.fraction)
+
+    state = fit_module.fit(made, clock=clock, watch=watch)  # type: ignore[arg-type]
+    assert state.step == 8  # 100 s less 20 s for the export, 10 s a step
+    assert seen == [i / 8 for i in range(8)] + [1.0]
+
+
+def test_a_validation_corrects_the_reserve(
+    tmp_path: Path, job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FakeClock(10.0)
+    take(monkeypatch, clock, validation_s=10.0)
+    made = budget_job(job, tmp_path, 200.0, validations=4)
+    state = fit_module.fit(made, clock=clock, watch=passing(clock))  # type: ignore[arg-type]
+    # 200 s, less 20 s for the export and 20 s for two validations; one validation in between is
+    # all that a tenth of the time pays for
+    assert clock.now <= 200 - 20 - 10
+    assert state.elapsed_s == clock.now
+    assert state.validations == 4
+    rows = [row for row in read_metrics(tmp_path) if row["val_miou"] is not None]
+    assert len(rows) == 2
+    assert (state.validation_s, state.validated_s) == (10.0, 20.0)
+
+
+def take(monkeypatch: pytest.MonkeyPatch, clock: FakeClock, *, validation_s: float) -> None:
+    """Let a validation take a time of its own."""
+
+    def evaluate(*_: Any, **__: Any) -> Any:
+        clock.now += validation_s
+        return evaluation(0.5)
+
+    monkeypatch.setattr(fit_module, "evaluate", evaluate)
+    fake = SimpleNamespace(perf_counter=lambda: clock.now)
+    monkeypatch.setattr(fit_module, "time", fake)
+
+
+def test_validations_that_are_not_affordable_are_left_out(
+    tmp_path: Path, job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = {}
+    for validation_s in (1.0, 30.0):
+        clock = FakeClock(10.0)
+        with monkeypatch.context() as patch:
+            take(patch, clock, validation_s=validation_s)
+            run = tmp_path / str(validation_s)
+            made = budget_job(job, run, 300.0, validations=5)
+            fit_module.fit(made, clock=clock, watch=passing(clock))  # type: ignore[arg-type]
+        steps[validation_s] = [row["val_miou"] for row in read_metrics(run) if row["val_miou"]]
+    assert (len(steps[1.0]), len(steps[30.0])) == (5, 2)
+
+
+def test_a_resumed_budget_remembers_what_a_validation_takes(
+    tmp_path: Path, job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FakeClock(10.0)
+    take(monkeypatch, clock, validation_s=10.0)
+    made = budget_job(job, tmp_path, 200.0, validations=4, checkpoint_s=1e-6)
+
+    def watch(event: Event) -> None:
+        passing(clock)(event)
+        if event.step == 8:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit_module.fit(made, clock=clock, watch=watch)  # type: ignore[arg-type]
+    fit_module.fit(made, resume=True, clock=clock, watch=passing(clock))  # type: ignore[arg-type]
+    assert clock.now <= 200 - 20 - 10
+
+
+def test_a_budget_that_is_over_before_the_first_step(tmp_path: Path, job: MakeJob) -> None:
+    clock = FakeClock(10.0)
+    clock.now = 12.0
+    made = budget_job(job, tmp_path, 10.0)
+    with pytest.raises(SettingsError) as caught:
+        fit_module.fit(made, clock=clock)  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        f"{tmp_path}: 10 s were over before the first step. Give a budget of at least 44 s."
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"classes": ("background", "cell")},
+        {"ignore_index": 255},
+        {"classes": ("background", "cell"), "ignore_index": 255},
+        {"channels": 4, "dtype": "uint16"},
+        {"channels": 1},
+        {"dtype": "float32"},
+    ],
+    ids=lambda fields: " ".join(str(value) for value in fields.values()),
+)
+def test_kinds_of_data(
+    tmp_path: Path, job: MakeJob, run_job: RunJob, fields: dict[str, Any]
+) -> None:
+    made = job(tmp_path, steps=2, **fields)
+    losses: list[float] = []
+    state = run_job(made, watch=lambda e: losses.append(e.loss) if e.kind == "step" else None)
+    assert state.step == 2
+    assert np.isfinite(losses).all()
+    assert 0 <= state.best_score <= 1
+    logits = made.build()(torch.zeros(1, made.channels, 32, 32))
+    assert logits.shape[1] == (1 if len(made.classes) == 2 else 3)
+
+
+def test_ignored_pixels_teach_nothing(tmp_path: Path, job: MakeJob, run_job: RunJob) -> None:
+    """Whatever the ignored rows of an image look like to the loss, the weights are the same."""
+    made = job(tmp_path / "a", steps=1, ignore_index=9, plan={"loss": {"name": "ce"}})
+
+    def all_ignored(
+        image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        found, _ = made.prepare(image, mask, rng)
+        return found, np.full(found.shape[:2], 9, np.uint8)
+
+    losses: list[float] = []
+    run_job(replace(made, prepare=all_ignored), watch=lambda event: losses.append(event.loss))
+    assert losses[0] == 0
+
+
+def test_training_learns(tmp_path: Path, job: MakeJob, run_job: RunJob) -> None:
+    losses: list[float] = []
+    made = job(tmp_path, steps=12, plan={"optimiser": {"learning_rate": 1e-2}})
+    run_job(made, watch=lambda e: losses.append(e.loss) if e.kind == "step" else None)
+    assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
+
+
+def test_the_largest_seed(tmp_path: Path, job: MakeJob, run_job: RunJob) -> None:
+    assert run_job(job(tmp_path, steps=1, plan={"seed": 2**63})).step == 1
+
+
+def test_precision_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [precision(n) for n in ("32", "bf16", "fp16")] == ["32-true", "bf16-mixed", "16-mixed"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for has, wanted in (({"avx512_bf16": True}, "bf16-mixed"), ({"avx2": True}, "32-true")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: has)
+        assert precision("auto") == wanted
+
+
+def test_bf16(tmp_path: Path, job: MakeJob, run_job: RunJob) -> None:
+    assert run_job(job(tmp_path, steps=2, plan={"precision": "bf16"})).step == 2
