@@ -38,9 +38,11 @@ A plan is the configuration of one training: everything but the dataset and how 
 `delineate train --plan FILE` reads it as YAML; a field that the file leaves out has the default
 below, and an unknown field is an error. Options of `delineate train` change single fields.
 
-Without `--plan` the dataset decides three fields: `crop_px` is no larger than the smallest
-training image, `model.decoder_channels` is 128, 64, 32, 16, 16, and `model.downscale` is 2 where
-no training image has a side under 320 pixels. The plan that was used is in `RUN/plan.yaml`.
+Without `--plan` four fields are chosen after a look at up to 200 training images: `crop_px` is no
+larger than the smallest of them, `model.downscale` is 2 where none has a side under 320 pixels,
+`model.decoder_channels` is 128, 64, 32, 16, 16, and with more than two classes
+`loss.class_weights` go by the inverse square root of the classes' shares. The plan that was used is
+in `RUN/plan.yaml`.
 
 ```yaml
 model: {{architecture: unet, encoder: resnet34}}

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from delineate.errors import SettingsError
 
@@ -68,7 +75,7 @@ class PostprocessingSettings(Settings):
 class ModelSettings(Settings):
     """Which network is built."""
 
-    architecture: Architecture = "unet"
+    architecture: Architecture = Field("unet", description="how encoder and decoder are joined")
     encoder: str = Field("resnet18", description="an encoder of segmentation-models-pytorch")
     encoder_weights: str | None = Field(
         None, description="none, 'imagenet' (downloads), or the path of a .safetensors file"
@@ -84,7 +91,7 @@ class ModelSettings(Settings):
 class LossSettings(Settings):
     """What training minimises."""
 
-    name: LossName = "ce+dice"
+    name: LossName = Field("ce+dice", description="cross-entropy, Dice, their sum, or focal")
     class_weights: tuple[Positive, ...] | None = Field(
         None, description="weight of each class in the cross-entropy; equal when left out"
     )
@@ -97,8 +104,8 @@ class AugmentationSettings(Settings):
     scale: tuple[Positive, Positive] = Field(
         (0.5, 1.5), description="range of the zoom before the crop; 1 keeps the pixel size"
     )
-    horizontal_flip: Fraction = 0.5
-    vertical_flip: Fraction = 0.0
+    horizontal_flip: Fraction = Field(0.5, description="probability")
+    vertical_flip: Fraction = Field(0.0, description="probability")
     rotation_degrees: float = Field(10.0, ge=0.0, le=180.0, description="largest angle, degrees")
     rotation: Fraction = Field(0.3, description="probability")
     elastic: Fraction = Field(0.1, description="probability")
@@ -117,8 +124,8 @@ class AugmentationSettings(Settings):
 class OptimiserSettings(Settings):
     """AdamW with a linear warm-up and a cosine to zero."""
 
-    learning_rate: Positive = 1e-3
-    weight_decay: float = Field(1e-2, ge=0.0)
+    learning_rate: Positive = Field(1e-3, description="at the end of the warm-up")
+    weight_decay: float = Field(1e-2, ge=0.0, description="decoupled, of all weights")
     warmup: Fraction = Field(0.05, description="share of the training spent warming up")
     gradient_clip: Positive = Field(1.0, description="largest norm of the gradient")
 
@@ -134,13 +141,20 @@ class Plan(Settings):
     postprocessing: PostprocessingSettings = PostprocessingSettings()
     crop_px: int = Field(256, ge=32, description="side of the square training crop, pixels")
     batch_size: int = Field(8, ge=1, description="crops in a step")
-    precision: Literal["auto", "32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "32", "bf16", "fp16"] = Field(
+        "auto", description="of the arithmetic; auto takes 16 bits where the hardware is fast in it"
+    )
     validations: int = Field(8, ge=1, description="how often the run is scored on val")
     patience: int | None = Field(
         None, ge=1, description="stop after this many validations without a better score"
     )
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of weights, order and augmentation")
     checkpoint_s: Positive = Field(60.0, description="seconds between checkpoints at most")
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _number_is_text(cls, value: Any) -> Any:
+        return str(value) if value == 32 else value  # YAML reads 32 as a number
 
 
 class Duration(Settings):

@@ -242,3 +242,10 @@ def test_the_page_loads_nothing_from_elsewhere(client):
     assert nonce not in second.text
     assert "NONCE" not in first.text
     assert re.findall(r"https?://", first.text) == []
+
+
+def test_the_type_that_curl_gives_data_by_itself(client, workshop):
+    kind = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+    response = client.post("/v1/segment", content=workshop.file(), headers=kind)
+    assert response.status_code == 200
+    assert response.json()["width"] > 0

@@ -92,11 +92,11 @@ def test_a_form_over_the_limit(workshop):
 
 
 def test_a_body_that_is_no_image(client, workshop):
-    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    kind = {"Content-Type": "application/pdf"}
     assert refused(client, workshop.file(), kind) == (
         415,
         "header Content-Type",
-        "is 'application/x-www-form-urlencoded'",
+        "is 'application/pdf'",
         "Send image/png, image/jpeg, image/tiff, image/webp, image/bmp or "
         "application/octet-stream, or a multipart form with a file in the field 'image'.",
     )

@@ -28,7 +28,7 @@ MakeJob = Callable[..., Job]
 RunJob = Callable[..., Any]
 
 
-class Killed(Exception):
+class Killed(Exception):  # noqa: N818
     """Stands for a kill: nothing of the training sees it coming."""
 
 

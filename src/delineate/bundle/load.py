@@ -184,7 +184,8 @@ def _variant(store: BundleStore, name: str) -> Variant:
 
 
 def _read_model(store: BundleStore, name: str) -> onnx.ModelProto:
+    content = store.read(name)
     try:
-        return onnx.load_from_string(store.read(name))
+        return onnx.load_from_string(content)
     except Exception as error:  # protobuf's DecodeError has no stable home
         raise BundleError(f"{name} is no ONNX file ({error})", where=store.path) from error

@@ -9,12 +9,14 @@ from jaxtyping import Bool
 from delineate.config import PostprocessingSettings
 from delineate.types import LabelMap
 
+_CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)  # a pixel and its four neighbours
+
 
 def postprocess(labels: LabelMap, settings: PostprocessingSettings) -> LabelMap:
     """Remove small objects, then fill small holes; the input is left as it is.
 
     An object is an 8-connected region of one class other than 0, a hole a 4-connected region of
-    class 0 that does not touch the border and has a single class around it.
+    class 0 that does not touch the border and whose direct neighbours are of a single class.
     """
     if settings.smallest_object_px > 1:
         labels = _without_small_objects(labels, settings.smallest_object_px)
@@ -48,7 +50,7 @@ def _with_holes_filled(labels: LabelMap, largest_px: int) -> LabelMap:
             continue
         window = np.s_[y - 1 : y + h + 1, x - 1 : x + w + 1]
         hole: Bool[np.ndarray, "h w"] = components[window] == component
-        grown = cv2.dilate(hole.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+        grown = cv2.dilate(hole.astype(np.uint8), _CROSS).astype(bool)
         around = np.unique(labels[window][grown & ~hole])
         if len(around) == 1:
             result[window][hole] = around[0]

@@ -17,6 +17,8 @@ from delineate.serving.settings import ServingSettings
 
 FIELD = "image"
 _FORM = "multipart/form-data"
+# what a body that is an image may be called beside image/*: curl --data-binary sends the last one
+_OTHER_TYPES = ("", _FORM, "application/octet-stream", "application/x-www-form-urlencoded")
 _FORM_EXTRA_BYTES = 64 * 2**10  # boundaries, headers of the parts, other fields
 
 
@@ -53,7 +55,7 @@ def _refuse_other_types(request: Request, media_type: str) -> None:
             where="header Content-Encoding",
             mend="Send the image file as it is: its format compresses already.",
         )
-    known = media_type.startswith("image/") or media_type in ("", "application/octet-stream", _FORM)
+    known = media_type.startswith("image/") or media_type in _OTHER_TYPES
     if not known:
         raise RequestError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

@@ -39,11 +39,18 @@ def blend_weights(
         first, last = starts[right], starts[left] + tile_px  # the shared pixels are [first, last)
         ramp_px = min(overlap_px, last - first)
         begin = (first + last - ramp_px) // 2
-        # odd numerators keep the ramp symmetric: w(i) + w(ramp_px - 1 - i) = UNIT
-        rise = (np.arange(ramp_px, dtype=np.uint32) * 2 + 1) * UNIT // (2 * max(ramp_px, 1))
+        rise = _rise(ramp_px)
         in_left, in_right = begin - starts[left], begin - starts[right]
-        weights[left][in_left : in_left + ramp_px] -= rise.astype(np.uint32)
+        weights[left][in_left : in_left + ramp_px] -= rise
         weights[left][in_left + ramp_px :] = 0
         weights[right][:in_right] = 0
         weights[right][in_right : in_right + ramp_px] = rise
     return weights
+
+
+def _rise(ramp_px: int) -> UInt32[np.ndarray, " ramp"]:
+    """A ramp between 0 and ``UNIT`` that is the same from both ends: w(i) + w(-1 - i) = UNIT."""
+    rise = (np.arange(ramp_px, dtype=np.uint32) * 2 + 1) * UNIT // (2 * max(ramp_px, 1))
+    half = ramp_px // 2
+    rise[ramp_px - half :] = UNIT - rise[:half][::-1]  # where rounding down would be lopsided
+    return np.asarray(rise, np.uint32)

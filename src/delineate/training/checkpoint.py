@@ -86,7 +86,7 @@ def load_checkpoint(
     Raises:
         CheckpointError: the file is damaged, or of another plan, dataset or network.
     """
-    mend = "Delete it to go on from the other checkpoint, or train again."
+    mend = "Delete it; --resume then starts the steps anew."
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
@@ -133,5 +133,5 @@ def _digest(tensors: dict[str, Tensor], header: dict[str, str]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         digest.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.view(-1).view(torch.uint8).numpy())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

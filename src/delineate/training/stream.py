@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 from jaxtyping import Shaped, UInt
@@ -49,7 +49,7 @@ class SampleStream:
         image, mask = self._read(self._samples[index])
         return self._prepare(image, mask, np.random.default_rng((self._seed, epoch, index)))
 
-    def batches(self, first_step: int) -> Iterator[Batch]:
+    def batches(self, first_step: int) -> Generator[Batch, None, None]:
         """Batches from ``first_step`` on; an error in the reading thread is raised here."""
         ready: queue.Queue[Batch | Exception] = queue.Queue(maxsize=AHEAD)
         stop = threading.Event()

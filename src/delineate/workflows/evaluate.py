@@ -43,12 +43,13 @@ def predict_with(bundle: Bundle) -> Callable[[Image], LabelMap]:
     """A function from an image of any size to its class ids, as the bundle's manifest says."""
 
     def predict(image: Image) -> LabelMap:
-        return segment(
+        labels: LabelMap = segment(
             bundle,
             fit_channels(image, bundle.spec.channels, "the image"),
             tiling=bundle.manifest.tiling,
             postprocessing=bundle.manifest.postprocessing,
         )["labels"][0]
+        return labels
 
     return predict
 

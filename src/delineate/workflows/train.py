@@ -220,7 +220,7 @@ def _job(
 ) -> Job:
     samples = {name: labelled(data, name) for name in ("train", "val")}
     pixels = look_at(samples["train"], data.info)
-    plan = with_changes(plan or default_plan(pixels), changes, "the plan")
+    plan = with_changes(plan or default_plan(pixels, changes.get("loss.name")), changes, "the plan")
     classes, ignore = data.info.classes, data.info.ignore_index
     if plan.loss.class_weights is not None and len(plan.loss.class_weights) != len(classes):
         raise SettingsError(

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from delineate.bundle.load import Bundle
+from delineate.data.dataset import Dataset
+from delineate.errors import DatasetError
+from delineate.workflows.evaluate import evaluate, labelled, predict_with
+
+Make = Callable[..., Path]
+Fake = Callable[..., Bundle]
+
+
+def test_a_bundle_on_disk(trained: Any, tmp_path: Path) -> None:
+    seen: list[int] = []
+    report = tmp_path / "report.html"
+    found = evaluate(
+        trained.bundle,
+        trained.dataset,
+        engine="onnxruntime",
+        report=report,
+        on_progress=lambda done, _: seen.append(done),
+    )
+    assert seen == [1, 2]
+    assert found.scores == trained.result.evaluation.scores
+    page = report.read_text()
+    assert "first on data, val" in page
+    assert "onnxruntime" in page
+
+
+def test_another_split(trained: Any) -> None:
+    found = evaluate(trained.bundle, trained.dataset, split="train", engine="onnxruntime")
+    assert found.n_images == 4
+
+
+def test_perfect_predictions(fake_bundle: Fake, trained: Any) -> None:
+    found = evaluate(fake_bundle("sky", "ground", "car"), trained.dataset)
+    assert found.scores.mean_iou == 1
+
+
+def test_post_processing_counts(fake_bundle: Fake, trained: Any) -> None:
+    found = evaluate(fake_bundle("sky", "ground", "car", smallest_object_px=10**6), trained.dataset)
+    assert found.scores.iou[1:] == (0, 0)
+
+
+def test_other_classes(fake_bundle: Fake, trained: Any) -> None:
+    with pytest.raises(DatasetError) as caught:
+        evaluate(fake_bundle("sky", "car", "ground"), trained.dataset)
+    assert str(caught.value) == (
+        f"{trained.dataset}: its classes are sky, ground, car, those of by-brightness are sky, "
+        "car, ground. Evaluate on a dataset with the same classes in the same order."
+    )
+
+
+def test_a_bundle_may_predict_what_the_dataset_ignores(
+    fake_bundle: Fake, tmp_path: Path, make_dataset: Make
+) -> None:
+    data = make_dataset(tmp_path / "data", classes=("a", "b"), ignore_index=2)
+    void = fake_bundle("a", "b", "void", ignore_index=2)
+    found = evaluate(void, data)
+    assert found.scores.iou[:2] == (1, 1)
+    assert math.isnan(found.scores.iou[2])
+    assert found.scores.mean_iou == 1
+    # one class too far: b is predicted as void, which misses it, and a as b
+    shifted = evaluate(fake_bundle("a", "b", "void", ignore_index=2, shift=1), data)
+    counts = shifted.confusion.counts
+    assert counts[2].sum() == 0  # ignored pixels count nowhere
+    assert counts[1, 2] == counts[1].sum() > 0
+    assert shifted.scores.recall[:2] == (0, 0)
+    assert shifted.scores.mean_iou == 0
+    assert shifted.scores.pixel_accuracy == 0
+
+
+def test_a_void_class_without_an_ignore_index_is_told(
+    fake_bundle: Fake, tmp_path: Path, make_dataset: Make
+) -> None:
+    data = make_dataset(tmp_path / "data", classes=("a", "b"), ignore_index=2)
+    with pytest.raises(DatasetError) as caught:
+        evaluate(fake_bundle("a", "b", "void"), data)
+    assert str(caught.value) == (
+        f"{data}: its classes are a, b, those of by-brightness are a, b, void. If void is what "
+        "the dataset ignores, import the network with --ignore-index 2."
+    )
+
+
+@pytest.mark.parametrize("ignore_index", [None, 255])
+def test_one_class_more_is_void_only_if_the_dataset_says_so(
+    fake_bundle: Fake, tmp_path: Path, make_dataset: Make, ignore_index: int | None
+) -> None:
+    data = make_dataset(tmp_path / "data", classes=("a", "b"), ignore_index=ignore_index)
+    with pytest.raises(DatasetError, match=r"in the same order\.$"):
+        evaluate(fake_bundle("a", "b", "void", ignore_index=2), data)
+
+
+def test_an_ignored_class_among_those_of_both(
+    fake_bundle: Fake, tmp_path: Path, make_dataset: Make
+) -> None:
+    data = make_dataset(tmp_path / "data", classes=("a", "b", "void"), ignore_index=2)
+    found = evaluate(fake_bundle("a", "b", "void", ignore_index=2), data)
+    assert found.scores.mean_iou == 1
+    assert math.isnan(found.scores.iou[2])
+
+
+def test_labelled(tmp_path: Path, make_dataset: Make) -> None:
+    path = make_dataset(tmp_path / "data")
+    assert [sample.name for sample in labelled(Dataset.open(path), "val")] == ["val0", "val1"]
+    with pytest.raises(DatasetError, match=r"has no split 'test'"):
+        labelled(Dataset.open(path), "test")
+
+
+def test_a_grey_image_is_given_as_colour(
+    fake_bundle: Fake, make_picture: Callable[..., Any]
+) -> None:
+    image, mask = make_picture(0, channels=1)
+    labels = predict_with(fake_bundle("sky", "ground", "car"))(image)
+    assert np.array_equal(labels, mask)

@@ -1,0 +1,381 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from delineate.bundle.load import load
+from delineate.config import Duration, Plan, load_yaml
+from delineate.data.dataset import Dataset
+from delineate.errors import (
+    DatasetError,
+    DelineateError,
+    ImageError,
+    ModelError,
+    OutputError,
+    SettingsError,
+)
+from delineate.training.fit import Event
+from delineate.workflows.train import (
+    PixelStatistics,
+    TrainSettings,
+    default_plan,
+    measure_pixels,
+    train,
+)
+
+Make = Callable[..., Path]
+SETTINGS = TrainSettings(duration=Duration(steps=2))
+RESUMED = TrainSettings(duration=Duration(steps=2), resume=True)
+
+
+class Enough(Exception):  # noqa: N818
+    """Ends a training where a test has seen what it wants."""
+
+
+def stop(event: Event) -> None:
+    raise Enough(event.step)
+
+
+def refused(kind: type[DelineateError], *arguments: Any, **options: Any) -> str:
+    with pytest.raises(kind) as caught:
+        train(*arguments, **({"settings": SETTINGS} | options))
+    return str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, make_dataset: Make) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("data") / "data")
+
+
+def test_what_a_training_leaves(trained: Any) -> None:
+    names = {path.name for path in trained.run.iterdir()}
+    assert names == {
+        "checkpoints",
+        "clock",
+        "first.bundle",
+        "metrics.csv",
+        "plan.yaml",
+        "report.html",
+        "result.json",
+        "run.json",
+        "tensorboard",
+    }
+    assert json.loads((trained.run / "result.json").read_text()) == trained.result.to_dict()
+    record = json.loads((trained.run / "run.json").read_text())
+    assert record["dataset_sha256"] == Dataset.open(trained.dataset).fingerprint()
+    assert record["duration"] == {"steps": 2, "budget_s": None}
+    assert record["command"] == "delineate train data -o first"
+    assert (trained.run / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_the_result(trained: Any) -> None:
+    result = trained.result
+    assert (result.steps, result.bundle) == (2, trained.run / "first.bundle")
+    assert result.elapsed_s > 0
+    document = result.to_dict()
+    assert document["export"]["agreement"] >= 0.9995
+    assert document["export"]["largest_difference_255ths"] <= 2
+    assert len(document["validation"]["classes"]) == 3
+    assert result.evaluation.n_images == 2
+
+
+def test_the_bundle_says_where_it_comes_from(trained: Any, tiny: dict[str, Any]) -> None:
+    manifest = load(trained.bundle, engine="onnxruntime").manifest
+    assert (manifest.name, manifest.task) == ("first", "multiclass")
+    assert manifest.class_names == ("sky", "ground", "car")
+    assert (manifest.input.channels, manifest.input.dtype) == (3, "uint8")
+    assert manifest.input.multiple_of == 32
+    assert manifest.provenance["training_images"] == 4
+    plan = Plan.model_validate(manifest.provenance["plan"])
+    assert plan == load_yaml(trained.run / "plan.yaml", Plan)
+    assert plan.model.decoder_channels == tiny["model.decoder_channels"]
+
+
+def test_the_bundle_holds_the_best_weights(trained: Any) -> None:
+    best = load_file(trained.run / "checkpoints/best.safetensors")
+    last = load_file(trained.run / "checkpoints/last.safetensors")
+    assert {name for name in last if name.startswith("model/")} == set(best)
+    assert all(torch.equal(best[name], last[name]) for name in best)  # one validation, at the end
+
+
+def test_the_canary_agrees(trained: Any) -> None:
+    assert load(trained.bundle, engine="onnxruntime").verify() == 2
+
+
+def test_a_resume_of_a_finished_run_makes_the_bundle_again(trained: Any, tmp_path: Path) -> None:
+    run = tmp_path / "first"
+    shutil.copytree(trained.run, run)
+    shutil.rmtree(run / "first.bundle")
+    (run / "checkpoints/.last.safetensors.99.part").write_bytes(b"what a kill left")
+    found = train(
+        trained.dataset,
+        run,
+        settings=TrainSettings(duration=Duration(steps=2), resume=True, name="again", canary=False),
+    )
+    assert (found.steps, found.bundle) == (2, run / "again.bundle")
+    weights = [(path / "model.onnx").read_bytes() for path in (found.bundle, trained.bundle)]
+    assert weights[0] == weights[1]
+    assert not (found.bundle / "canary").exists()
+    assert found.elapsed_s > trained.result.elapsed_s
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
+        "best.safetensors",
+        "last.safetensors",
+    ]
+
+
+def test_a_resume_with_another_plan(trained: Any) -> None:
+    message = refused(
+        SettingsError, trained.dataset, trained.run, settings=RESUMED, changes={"batch_size": 3}
+    )
+    assert message == (
+        f"{trained.run}: was started with another plan. Leave --plan and plan options out."
+    )
+    message = refused(SettingsError, trained.dataset, trained.run, settings=RESUMED, plan=Plan())
+    assert message.startswith(f"{trained.run}: was started with another plan.")
+
+
+def test_a_resume_with_the_same_plan_is_none_of_another(trained: Any, tmp_path: Path) -> None:
+    run = tmp_path / "first"
+    shutil.copytree(trained.run, run, ignore=shutil.ignore_patterns("last.safetensors"))
+    same = load_yaml(run / "plan.yaml", Plan)
+    with pytest.raises(Enough):
+        train(trained.dataset, run, plan=same, changes={"crop_px": 32}, settings=RESUMED,
+              watch=stop)  # fmt: skip
+
+
+def test_a_resume_with_another_dataset(trained: Any, tmp_path: Path, make_dataset: Make) -> None:
+    other = make_dataset(tmp_path / "other", train=3)
+    message = refused(DelineateError, other, trained.run, settings=RESUMED)
+    assert message == (
+        f"{trained.run / 'checkpoints/last.safetensors'}: belongs to another plan or dataset. "
+        "Resume with the plan and the dataset it was trained with, or train elsewhere."
+    )
+
+
+def test_nothing_to_resume(data: Path, tmp_path: Path) -> None:
+    message = refused(SettingsError, data, tmp_path / "run", settings=RESUMED)
+    assert message == f"{tmp_path / 'run'}: holds no run to resume. Leave --resume out."
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_run_is_left_alone(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    message = refused(OutputError, data, tmp_path / "run")
+    assert message == f"{tmp_path / 'run'}: exists already. Name another, or add --force."
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+def test_force_begins_anew_and_leaves_what_is_not_ours(
+    trained: Any, tmp_path: Path, tiny: dict[str, Any]
+) -> None:
+    run = tmp_path / "first"
+    shutil.copytree(trained.run, run)
+    (run / "notes.txt").write_text("mine")
+    settings = TrainSettings(duration=Duration(steps=2), force=True)
+    with pytest.raises(Enough) as caught:
+        train(trained.dataset, run, changes=tiny, settings=settings, watch=stop)
+    assert caught.value.args == (1,)
+    names = {path.name for path in run.iterdir()}
+    assert {"notes.txt", "first.bundle", "plan.yaml"} <= names  # the old bundle until a new is made
+    assert not {"report.html", "result.json"} & names
+    assert list((run / "checkpoints").iterdir()) == []
+    assert len(list((run / "tensorboard").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        (
+            {"model.encoder": "resnet19"},
+            ModelError,
+            "encoder resnet19: no encoder of this name is known.",
+        ),
+        ({"model.encoder": "mit_b0"}, ModelError, "encoder mit_b0: "),
+        (
+            {"crop_px": 0},
+            SettingsError,
+            "the plan: crop_px: Input should be greater than or equal to 32 (found 0).",
+        ),
+        (
+            {"model.architecture": "vnet"},
+            SettingsError,
+            "the plan: model.architecture: Input should be 'unet', 'unet++', 'attention-unet' or "
+            "'deeplabv3+' (found 'vnet').",
+        ),
+        (
+            {"loss.class_weights": (1.0, 2.0)},
+            SettingsError,
+            "loss.class_weights: 2 class weights for 3 classes.",
+        ),
+    ],
+    ids=["encoder", "mit", "crop", "architecture", "weights"],
+)
+def test_a_wrong_plan_is_refused_before_anything_is_written(
+    data: Path,
+    tmp_path: Path,
+    trained: Any,
+    changes: dict[str, Any],
+    kind: type[DelineateError],
+    message: str,
+) -> None:
+    assert refused(kind, data, tmp_path / "run", changes=changes).startswith(message)
+    assert list(tmp_path.iterdir()) == []
+    before = sorted(trained.run.rglob("*"))
+    forced = TrainSettings(duration=Duration(steps=2), force=True)
+    refused(kind, trained.dataset, trained.run, changes=changes, settings=forced)
+    assert sorted(trained.run.rglob("*")) == before  # nothing of the old run is gone
+
+
+def test_a_missing_split(tmp_path: Path, make_dataset: Make) -> None:
+    path = make_dataset(tmp_path / "data", val=0)
+    message = refused(DatasetError, path, tmp_path / "run")
+    assert message == f"{path}: has no split 'val'. Use one of: train (4 images)."
+
+
+def test_a_sample_without_a_mask(tmp_path: Path, make_dataset: Make) -> None:
+    path = make_dataset(tmp_path / "data")
+    (path / "train/masks/train1.png").unlink()
+    message = refused(DatasetError, path, tmp_path / "run")
+    assert message == (
+        f"{path}: 1 of 4 images of train have no mask (train1.png). delineate data check {path} "
+        "lists everything that is wrong."
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_image_of_another_kind(
+    tmp_path: Path, make_dataset: Make, make_picture: Callable[..., Any], save_image: Any
+) -> None:
+    path = make_dataset(tmp_path / "data")
+    image, _ = make_picture(2, dtype="uint16")
+    save_image(path / "train/images/train2.png", image)
+    message = refused(ImageError, path, tmp_path / "run")
+    assert message == (
+        f"{path / 'train/images/train2.png'}: has 3 channels of uint16, and the first image for "
+        "training has 3 of uint8. Convert the images of a dataset to one kind."
+    )
+
+
+def test_a_validation_image_of_another_kind(
+    tmp_path: Path,
+    make_dataset: Make,
+    make_picture: Callable[..., Any],
+    save_image: Any,
+    tiny: dict[str, Any],
+) -> None:
+    path = make_dataset(tmp_path / "data", val=1)
+    image, _ = make_picture(2, dtype="uint16")
+    save_image(path / "val/images/val0.png", image)
+    message = refused(ImageError, path, tmp_path / "run", changes=tiny)
+    assert message.startswith(f"{path / 'val/images/val0.png'}: has 3 channels of uint16, and ")
+
+
+def test_grey_images_go_with_colour(
+    tmp_path: Path, make_dataset: Make, make_picture: Callable[..., Any], save_image: Any
+) -> None:
+    path = make_dataset(tmp_path / "data")
+    image, _ = make_picture(2, channels=1)
+    save_image(path / "train/images/train2.png", image)
+    found = measure_pixels(Dataset.open(path).split("train"))
+    assert (found.channels, found.dtype, found.smallest_side_px) == (3, "uint8", 40)
+
+
+def test_measured_pixels_are_those_of_numpy(tmp_path: Path, make_dataset: Make) -> None:
+    path = make_dataset(tmp_path / "data", channels=4, dtype="uint16")
+    samples = Dataset.open(path).split("train")
+    from delineate.data.images import read_image
+
+    pixels = np.concatenate([read_image(s.image).reshape(-1, 4) for s in samples])
+    found = measure_pixels(samples)
+    assert (found.channels, found.dtype) == (4, "uint16")
+    assert found.normalisation.mean == pytest.approx(pixels.mean(0), rel=1e-6)
+    assert found.normalisation.std == pytest.approx(pixels.std(0), rel=1e-6)
+
+
+def test_a_constant_channel_is_not_divided_by_zero(
+    tmp_path: Path, make_dataset: Make, save_image: Any
+) -> None:
+    path = make_dataset(tmp_path / "data", train=1)
+    save_image(path / "train/images/train0.png", np.full((48, 40, 3), 7, np.uint8))
+    found = measure_pixels(Dataset.open(path).split("train"))
+    assert found.normalisation.mean == (7.0, 7.0, 7.0)
+    assert found.normalisation.std == (1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("side", "crop", "downscale"), [(20, 32, 1), (100, 96, 1), (319, 256, 1), (320, 256, 2)]
+)
+def test_the_default_plan_fits_the_images(
+    trained: Any, side: int, crop: int, downscale: int
+) -> None:
+    samples = Dataset.open(trained.dataset).split("train")
+    normalisation = measure_pixels(samples).normalisation
+    plan = default_plan(PixelStatistics(3, "uint8", normalisation, side))
+    assert (plan.crop_px, plan.model.downscale) == (crop, downscale)
+
+
+def test_an_augmentation_of_ones_own(data: Path, tmp_path: Path, tiny: dict[str, Any]) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def own(image: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+        seen.append(image.shape)
+        return {"image": image[:32, :32], "mask": mask[:32, :32]}
+
+    with pytest.raises(Enough):
+        train(data, tmp_path / "run", changes=tiny, settings=SETTINGS, augmentation=own, watch=stop)
+    assert set(seen) == {(48, 40, 3)}
+
+    def wrong(image: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+        return {"image": image, "mask": mask}
+
+    message = refused(
+        SettingsError, data, tmp_path / "again", changes=tiny, augmentation=wrong, watch=stop
+    )
+    assert message.startswith("augmentation wrong: returned 40 x 48 px where the crops are 32 x 32")
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../up", "-a", "ä"])
+def test_a_name_that_no_bundle_can_have(data: Path, tmp_path: Path, name: str) -> None:
+    settings = TrainSettings(duration=Duration(steps=2), name=name)
+    assert refused(SettingsError, data, tmp_path / "run", settings=settings) == (
+        f"name: {name!r} cannot be a bundle's name. Use letters, digits, dots, dashes and "
+        "underscores, a letter or digit first."
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"), [("run", "run"), ("my first run", "my-first-run"), ("äö", "model")]
+)
+def test_the_name_of_a_folder_becomes_one_that_a_bundle_can_have(
+    tmp_path: Path, folder: str, name: str
+) -> None:
+    from delineate.workflows.train import _bundle_name
+
+    assert _bundle_name(tmp_path / folder, None) == name
+
+
+def test_a_truncated_image(data: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(data, copy)
+    image = copy / "train/images/train1.png"
+    image.write_bytes(image.read_bytes()[:200])
+    message = refused(ImageError, copy, tmp_path / "run")
+    assert message.startswith(f"{image}: is ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_where_there_is_a_file(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file")
+    settings = TrainSettings(duration=Duration(steps=2), force=True)
+    message = refused(OutputError, data, tmp_path / "run", settings=settings)
+    assert message == f"{tmp_path / 'run'}: cannot be made (Not a directory)."
