@@ -211,3 +211,10 @@ def test_generated_pages_are_up_to_date(name: str) -> None:
     written = (ROOT / "docs" / "reference" / f"{name}.md").read_text(encoding="utf-8")
     current = getattr(generator(), f"{name}_page")()
     assert written == current, "run: python docs/generate.py"
+
+
+def test_no_figure_is_left_to_fill_in() -> None:
+    unfinished = [
+        name for name, page in zip(NAMES, PAGES, strict=True) if "TODO-FIGURE" in page.read_text()
+    ]
+    assert unfinished == []

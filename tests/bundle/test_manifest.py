@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from delineate.bundle.manifest import Manifest, read_manifest
+from delineate.bundle.manifest import read_manifest
 from delineate.errors import BundleError
 from delineate.types import PredictorSpec
 
@@ -135,9 +135,3 @@ def test_a_missing_field(field):
     del document[field]
     found = _refusal(json.dumps(document).encode())
     assert found.startswith(f"manifest.json is wrong: {field}: Field required (found ")
-
-
-def test_every_field_says_what_it_means():
-    """Where the name alone does not."""
-    assert Manifest.model_fields["files"].description is not None
-    assert Manifest.model_fields["provenance"].description is not None

@@ -398,8 +398,8 @@ def test_a_corrupt_checkpoint(delineate: Run, trained: Any, tmp_path: Path) -> N
     last.write_bytes(content)
     message = wrong(delineate, "train", trained.dataset, "-o", run, "--steps", "2", "--resume")
     assert message == (
-        f"{last}: was altered: its SHA-256 does not match. Delete it to go on from the other "
-        "checkpoint, or train again."
+        f"{last}: was altered: its SHA-256 does not match. Delete it; --resume then starts the "
+        "steps anew."
     )
 
 

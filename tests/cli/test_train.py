@@ -123,7 +123,7 @@ def test_ctrl_c_before_anything_is_written(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("delineate.workflows.train.measure_pixels", interrupt)
+    monkeypatch.setattr("delineate.workflows.train.look_at", interrupt)
     before = signal.getsignal(signal.SIGINT)
     done = delineate("train", trained.dataset, "-o", tmp_path / "run", "--steps", 2, "--json")
     assert done.status == 130

@@ -191,18 +191,16 @@ class Nearsighted(Pixelwise):
     """Sees zeros beyond the border in one channel, as padded convolutions do."""
 
     def _seen(self, image):
-        seen = super()._seen(image)
-        seen[..., 0] = cv2.blur(
-            image[..., 0].astype(np.float64), (13, 13), borderType=cv2.BORDER_CONSTANT
-        )
+        seen = image.astype(np.float64)
+        seen[..., 0] = cv2.blur(seen[..., 0], (13, 13), borderType=cv2.BORDER_CONSTANT)
         return seen
 
 
 def test_no_seams():
     """A ramp through a network that errs at the edge of what it sees."""
-    rows, columns = np.mgrid[:120, :150]
-    image = np.stack([255 - rows, columns, (rows + columns) // 2], axis=-1).astype(np.uint8)
-    predictor = Nearsighted(blur_px=6)
+    rows, columns = np.mgrid[:128, :128]
+    image = np.stack([255 - rows, 100 + columns, 0 * rows], axis=-1).astype(np.uint8)
+    predictor = Nearsighted()
 
     def planes(overlap_px):
         tiling = TilingSettings(tile_px=64, overlap_px=overlap_px)
@@ -216,11 +214,11 @@ def test_no_seams():
         return max(np.abs(np.diff(found[inside], axis=axis)).max() for axis in (1, 2))
 
     soft, hard = planes(32), planes(0)
-    assert np.abs(soft - whole).max() <= 8
-    assert largest_jump(soft) <= largest_jump(whole) + 3
+    assert np.abs(soft - whole).max() <= 5
+    assert largest_jump(soft) <= largest_jump(whole) + 1
     # without overlap there are seams: the picture can tell
-    assert np.abs(hard - whole).max() > 30
-    assert largest_jump(hard) > largest_jump(whole) + 20 or largest_jump(hard) > 12
+    assert np.abs(hard - whole).max() > 20
+    assert largest_jump(hard) > largest_jump(whole) + 5
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (1, 60), (60, 1), (24, 40), (24, 41), (100, 30)])
@@ -319,8 +317,8 @@ def test_memory_of_strips_does_not_grow_with_height():
         return highest
 
     low = peak(64, 512)
-    assert peak(640, 512) < 1.2 * low
-    assert peak(64, 2048) > 2.5 * low
+    assert peak(256, 512) < 1.2 * low
+    assert peak(64, 1536) > 2 * low
 
 
 @pytest.mark.parametrize("shape", [(20, 20), (50, 40)], ids=["whole", "tiled"])

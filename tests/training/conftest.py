@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from delineate.config import Duration, ModelSettings, Normalisation, Plan
 from delineate.data.augment import Augmentation
@@ -23,6 +24,7 @@ def make_job(
     run: Path, *, steps: int = 6, plan: dict[str, Any] | None = None, **fields: Any
 ) -> Job:
     """A job of 5 images of 48 x 40 px for training and 2 for validation."""
+    torch.set_num_threads(1)  # more only get into each other's way here
     wanted = Plan.model_validate(PLAN.model_dump() | (plan or {}))
     values: dict[str, Any] = {
         "classes": ("sky", "ground", "car"),

@@ -19,7 +19,7 @@ from delineate.training.checkpoint import Progress, load_checkpoint, save_checkp
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 PICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
-MEND = "Delete it to go on from the other checkpoint, or train again."
+MEND = "Delete it; --resume then starts the steps anew."
 PROGRESS = Progress(
     step=3,
     elapsed_s=1.5,

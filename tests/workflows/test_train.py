@@ -23,13 +23,7 @@ from delineate.errors import (
     SettingsError,
 )
 from delineate.training.fit import Event
-from delineate.workflows.train import (
-    PixelStatistics,
-    TrainSettings,
-    default_plan,
-    measure_pixels,
-    train,
-)
+from delineate.workflows.train import TrainSettings, train
 
 Make = Callable[..., Path]
 SETTINGS = TrainSettings(duration=Duration(steps=2))
@@ -277,50 +271,6 @@ def test_a_validation_image_of_another_kind(
     save_image(path / "val/images/val0.png", image)
     message = refused(ImageError, path, tmp_path / "run", changes=tiny)
     assert message.startswith(f"{path / 'val/images/val0.png'}: has 3 channels of uint16, and ")
-
-
-def test_grey_images_go_with_colour(
-    tmp_path: Path, make_dataset: Make, make_picture: Callable[..., Any], save_image: Any
-) -> None:
-    path = make_dataset(tmp_path / "data")
-    image, _ = make_picture(2, channels=1)
-    save_image(path / "train/images/train2.png", image)
-    found = measure_pixels(Dataset.open(path).split("train"))
-    assert (found.channels, found.dtype, found.smallest_side_px) == (3, "uint8", 40)
-
-
-def test_measured_pixels_are_those_of_numpy(tmp_path: Path, make_dataset: Make) -> None:
-    path = make_dataset(tmp_path / "data", channels=4, dtype="uint16")
-    samples = Dataset.open(path).split("train")
-    from delineate.data.images import read_image
-
-    pixels = np.concatenate([read_image(s.image).reshape(-1, 4) for s in samples])
-    found = measure_pixels(samples)
-    assert (found.channels, found.dtype) == (4, "uint16")
-    assert found.normalisation.mean == pytest.approx(pixels.mean(0), rel=1e-6)
-    assert found.normalisation.std == pytest.approx(pixels.std(0), rel=1e-6)
-
-
-def test_a_constant_channel_is_not_divided_by_zero(
-    tmp_path: Path, make_dataset: Make, save_image: Any
-) -> None:
-    path = make_dataset(tmp_path / "data", train=1)
-    save_image(path / "train/images/train0.png", np.full((48, 40, 3), 7, np.uint8))
-    found = measure_pixels(Dataset.open(path).split("train"))
-    assert found.normalisation.mean == (7.0, 7.0, 7.0)
-    assert found.normalisation.std == (1.0, 1.0, 1.0)
-
-
-@pytest.mark.parametrize(
-    ("side", "crop", "downscale"), [(20, 32, 1), (100, 96, 1), (319, 256, 1), (320, 256, 2)]
-)
-def test_the_default_plan_fits_the_images(
-    trained: Any, side: int, crop: int, downscale: int
-) -> None:
-    samples = Dataset.open(trained.dataset).split("train")
-    normalisation = measure_pixels(samples).normalisation
-    plan = default_plan(PixelStatistics(3, "uint8", normalisation, side))
-    assert (plan.crop_px, plan.model.downscale) == (crop, downscale)
 
 
 def test_an_augmentation_of_ones_own(data: Path, tmp_path: Path, tiny: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import UInt
@@ -22,6 +23,7 @@ from delineate.errors import RefusedError, SettingsError
 from delineate.evaluation.evaluate import Evaluation, Read, evaluate
 from delineate.models.build import build, multiple_of
 from delineate.tiling.segment import segment
+from delineate.training.cache import SampleCache
 from delineate.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from delineate.training.clock import Clock
 from delineate.training.log import RunLog
@@ -183,8 +185,15 @@ class _Loop:
     def run(self, log: RunLog) -> None:
         plan = self.job.plan
         stream = SampleStream(
-            self.job.train, self.job.read, self.job.prepare, plan.batch_size, plan.seed
+            self.job.train,
+            SampleCache(self.job.read),
+            self.job.prepare,
+            plan.batch_size,
+            plan.seed,
         )
+        # one thread prepares samples beside the network's; OpenCV's own would fight for its cores
+        opencv_threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)
         batches = stream.batches(self.state.step)
         self.saved_at_s = self.clock.elapsed_s()
         self.model.train()
@@ -201,6 +210,7 @@ class _Loop:
                 self._note(log, loss, rate, factor)
         finally:
             batches.close()
+            cv2.setNumThreads(opencv_threads)
         self._refuse_untrained()
         if self._stale():
             self._tell("stopped", math.nan, 0.0)

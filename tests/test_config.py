@@ -1,0 +1,163 @@
+"""Settings: what is refused and in which words, and that they survive their file."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from delineate import config
+from delineate.config import (
+    Duration,
+    LossSettings,
+    ModelSettings,
+    Normalisation,
+    Plan,
+    Settings,
+    TilingSettings,
+    checked,
+    dump_yaml,
+    load_yaml,
+    read_yaml,
+    with_changes,
+)
+from delineate.errors import SettingsError
+
+KINDS = [
+    kind
+    for kind in vars(config).values()
+    if isinstance(kind, type) and issubclass(kind, Settings) and kind is not Settings
+]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_unknown_fields_are_errors_and_values_never_change(kind):
+    assert kind.model_config["extra"] == "forbid"
+    assert kind.model_config["frozen"]
+
+
+def test_a_plan_survives_its_file(tmp_path):
+    plan = Plan(
+        model=ModelSettings(encoder="resnet34", decoder_channels=(32, 16, 8, 8, 8)),
+        loss=LossSettings(name="focal", class_weights=(0.5, 2.0)),
+        tiling=TilingSettings(tile_px=64, overlap_px=32),
+        patience=3,
+    )
+    path = tmp_path / "plan.yaml"
+    path.write_text(dump_yaml(plan))
+    assert load_yaml(path, Plan) == plan
+    assert load_yaml(path, Plan) != Plan()
+
+
+def test_an_empty_mapping_is_the_usual_plan(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text("{}")
+    assert load_yaml(path, Plan) == Plan()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds a NoneType, not a mapping of fields."),
+        ("- 1\n- 2\n", "holds a list, not a mapping of fields."),
+        ("hello", "holds a str, not a mapping of fields."),
+    ],
+)
+def test_a_file_that_holds_something_else(tmp_path, text, message):
+    path = tmp_path / "plan.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        read_yaml(path)
+    assert str(caught.value) == f"{path}: {message}"
+
+
+@pytest.mark.parametrize("content", [b"a: [1", b"\xff\xfe\xfa", b"a: !!python/name:os.system x"])
+def test_a_file_that_is_no_yaml(tmp_path, content):
+    path = tmp_path / "plan.yaml"
+    path.write_bytes(content)
+    with pytest.raises(SettingsError) as caught:
+        read_yaml(path)
+    assert str(caught.value).startswith(f"{path}: is no readable YAML (")
+
+
+def test_no_file_and_a_folder(tmp_path):
+    with pytest.raises(SettingsError) as caught:
+        read_yaml(tmp_path / "none.yaml")
+    assert str(caught.value) == f"{tmp_path / 'none.yaml'}: no such file."
+    with pytest.raises(SettingsError, match=r"is no readable YAML \("):
+        read_yaml(tmp_path)
+
+
+REFUSED = {
+    "unknown": (
+        {"learning_rate": 0.1},
+        "learning_rate: Extra inputs are not permitted (found 0.1).",
+    ),
+    "deep": (
+        {"model": {"downscale": 3}},
+        "model.downscale: Input should be 1, 2 or 4 (found 3).",
+    ),
+    "two": (
+        {"crop_px": 8, "batch_size": 0},
+        "crop_px: Input should be greater than or equal to 32 (found 8); batch_size: Input should "
+        "be greater than or equal to 1 (found 0).",
+    ),
+    "overlap": (
+        {"tiling": {"tile_px": 64, "overlap_px": 40}},
+        "tiling: Value error, overlap_px is 40, more than half of tile_px 64; use 32 or less "
+        "(found {'tile_px': 64, 'overlap_px': 40}).",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_wrong_plan(case):
+    document, message = REFUSED[case]
+    with pytest.raises(SettingsError) as caught:
+        checked(Plan, document, "plan.yaml")
+    assert str(caught.value) == f"plan.yaml: {message}"
+
+
+@pytest.mark.parametrize("values", [{}, {"steps": 3, "budget_s": 5.0}])
+def test_a_duration_is_steps_or_a_budget(values):
+    with pytest.raises(ValidationError, match="give either steps or budget_s"):
+        Duration(**values)
+    assert Duration(steps=3).budget_s is None
+    assert Duration(budget_s=1.5).steps is None
+
+
+def test_normalisation_has_as_many_means_as_deviations():
+    with pytest.raises(ValidationError, match="mean has 3 values and std 1"):
+        Normalisation(mean=(1, 2, 3), std=(1,))
+    with pytest.raises(ValidationError, match="greater than 0"):
+        Normalisation(mean=(1,), std=(0,))
+
+
+def test_changes_by_path():
+    plan = Plan()
+    changed = with_changes(plan, {"model.encoder": "resnet34", "crop_px": 64}, "options")
+    assert (changed.model.encoder, changed.crop_px) == ("resnet34", 64)
+    assert plan == Plan()
+    assert with_changes(plan, {}, "options") == plan
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"crop_px": 1}, "crop_px: Input should be greater than or equal to 32 (found 1)"),
+        ({"colour": 1}, "colour: Extra inputs are not permitted (found 1)"),
+        ({"tiling.overlap_px": 600}, "tiling: Value error, overlap_px is 600, more than half of"),
+    ],
+)
+def test_wrong_changes(changes, message):
+    with pytest.raises(SettingsError) as caught:
+        with_changes(Plan(), changes, "options")
+    assert str(caught.value).startswith(f"options: {message}")
+
+
+def test_long_values_are_cut():
+    class Short(BaseModel):
+        number: int
+
+    with pytest.raises(SettingsError) as caught:
+        checked(Short, {"number": "x" * 1000}, "here")
+    assert len(str(caught.value)) < 250
