@@ -11,6 +11,7 @@ import pytest
 
 from delineate.bundle.load import Bundle
 from delineate.bundle.manifest import ClassInfo, InputInfo, Manifest, Variant
+from delineate.bundle.store import BundleStore
 from delineate.config import Normalisation, PostprocessingSettings, TilingSettings
 from delineate.engines.check import check_batch
 from delineate.types import OUTPUTS, Output, Prediction, PredictorSpec
@@ -42,14 +43,12 @@ class ByBrightness:
         return Prediction(**{name: found[name] for name in OUTPUTS if name in outputs})
 
 
-class Store:
-    path = Path("by-brightness.bundle")
+class Store(BundleStore):
+    """A bundle without files."""
 
     def __init__(self, manifest: Manifest) -> None:
+        self.path = Path("by-brightness.bundle")
         self.manifest = manifest
-
-    def names(self, folder: str) -> list[str]:
-        return [name for name in self.manifest.files if name.startswith(folder)]
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +79,6 @@ def fake_bundle() -> Callable[..., Bundle]:
             variants={"float32": Variant(file="model.onnx")},
         )
         predictor = ByBrightness(manifest.spec(), shift)
-        return Bundle(Store(manifest), predictor, "onnxruntime", "float32")  # type: ignore[arg-type]
+        return Bundle(Store(manifest), predictor, "onnxruntime", "float32")
 
     return make

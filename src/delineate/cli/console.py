@@ -107,7 +107,9 @@ def counting(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
         yield update
 
 
-_DURATION = re.compile(r"^(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?$")
+_DURATION = re.compile(
+    r"^(?:([0-9]+(?:\.[0-9]+)?)h)?(?:([0-9]+(?:\.[0-9]+)?)m)?(?:([0-9]+(?:\.[0-9]+)?)s)?$"
+)
 
 
 def parse_duration(text: str) -> float:

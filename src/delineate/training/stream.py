@@ -13,8 +13,9 @@ from delineate.data.dataset import Sample
 from delineate.types import Image, LabelMap
 
 Read = Callable[[Sample], tuple[Image, LabelMap]]
+Crop = tuple[Shaped[np.ndarray, "crop_h crop_w c"], UInt[np.ndarray, "crop_h crop_w"]]
 # (image, mask, rng) -> crop of both, all of one size
-Prepare = Callable[[Image, LabelMap, np.random.Generator], tuple[Image, LabelMap]]
+Prepare = Callable[[Image, LabelMap, np.random.Generator], Crop]
 Batch = tuple[Shaped[np.ndarray, "n h w c"], UInt[np.ndarray, "n h w"]]
 
 AHEAD = 2  # batches kept ready
@@ -42,7 +43,7 @@ class SampleStream:
         pairs = [self._one(number) for number in range(first, first + self._batch_size)]
         return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
 
-    def _one(self, number: int) -> tuple[Image, LabelMap]:
+    def _one(self, number: int) -> Crop:
         epoch, position = divmod(number, len(self._samples))
         order = np.random.default_rng((self._seed, epoch)).permutation(len(self._samples))
         index = int(order[position])

@@ -35,7 +35,7 @@ from delineate.export import Exported, draft_manifest, export_bundle
 from delineate.training.checkpoint import load_checkpoint
 from delineate.training.clock import Clock
 from delineate.training.fit import Event, Job, fit
-from delineate.training.stream import Prepare
+from delineate.training.stream import Crop, Prepare
 from delineate.types import Image, LabelMap
 from delineate.workflows.evaluate import labelled, predict_with
 from delineate.workflows.first_look import default_plan, look_at, read_alike
@@ -246,7 +246,7 @@ def _job(
 
 
 def _prepare(augment: SampleAugmentation) -> Prepare:
-    def prepare(image: Image, mask: LabelMap, rng: np.random.Generator) -> tuple[Image, LabelMap]:
+    def prepare(image: Image, mask: LabelMap, rng: np.random.Generator) -> Crop:
         result = augment(image=image, mask=mask, rng=rng)
         return result["image"], result["mask"]
 
