@@ -47,13 +47,13 @@ def test_every_command_is_listed_above() -> None:
 @pytest.mark.parametrize(
     ("arguments", "found"),
     [
-        (("train", "data", "-o", "run", "--speed", "9"), "No such option: --speed"),
-        (("train", "data"), "Missing option '--out' / '-o'."),
-        (("evaluate", "model.bundle"), "Missing argument 'DATASET'."),
-        (("fly",), "No such command 'fly'."),
+        (("train", "data", "-o", "run", "--speed", "9"), "no such option: --speed"),
+        (("train", "data"), "missing option '--out'"),
+        (("evaluate", "model.bundle"), "missing argument 'dataset'"),
+        (("fly",), "no such command 'fly'"),
         (
             ("train", "data", "-o", "run", "--steps", "many"),
-            "Invalid value for '--steps': 'many' is not a valid integer.",
+            "invalid value for '--steps': ",
         ),
     ],
 )
@@ -65,7 +65,7 @@ def test_wrong_usage(delineate: Run, arguments: tuple[str, ...], found: str) -> 
     assert done.status == 2
     error = done.document["error"]
     assert (error["kind"], error["mend"]) == ("UsageError", "--help lists the options.")
-    assert error["found"].startswith(found.rstrip("."))
+    assert error["found"].lower().startswith(found)  # the rest is the option parser's wording
 
 
 def wrong(delineate: Run, *arguments: object) -> str:
@@ -444,7 +444,6 @@ def test_a_full_disk_while_predicting(delineate: Run, trained: Any, small_disk: 
     ("package", "name", "arguments"),
     [
         ("torch", "train", ("train", "data", "-o", "run", "--steps", "2")),
-        ("tensorboard", "train", ("train", "data", "-o", "run", "--steps", "2")),
         ("fastapi", "serve", ("serve", "model.bundle")),
         ("prometheus_client", "serve", ("serve", "model.bundle")),
     ],

@@ -9,9 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
 
 from delineate.cli.train import Watching
 
@@ -31,11 +29,6 @@ def test_a_training_ends_in_one_document(process: Run, trained: Any, plan: Path)
     assert "step 2: mIoU on val " in done.err
     assert "Traceback" not in done.err
     assert not (run / "stripes.bundle/canary").exists()
-    # the fixture was trained with the same plan, seed and data in another process
-    ours, theirs = (
-        load_file(folder / "checkpoints/last.safetensors") for folder in (run, trained.run)
-    )
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_a_table_for_people(delineate: Run, trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:

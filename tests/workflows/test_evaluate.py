@@ -10,7 +10,7 @@ import pytest
 
 from delineate.bundle.load import Bundle
 from delineate.data.dataset import Dataset
-from delineate.errors import DatasetError
+from delineate.errors import DatasetError, ImageError
 from delineate.workflows.evaluate import evaluate, labelled, predict_with
 
 Make = Callable[..., Path]
@@ -112,6 +112,18 @@ def test_labelled(tmp_path: Path, make_dataset: Make) -> None:
     assert [sample.name for sample in labelled(Dataset.open(path), "val")] == ["val0", "val1"]
     with pytest.raises(DatasetError, match=r"has no split 'test'"):
         labelled(Dataset.open(path), "test")
+
+
+def test_images_of_another_kind_are_named(
+    fake_bundle: Fake, tmp_path: Path, make_dataset: Make
+) -> None:
+    data = make_dataset(tmp_path / "data", dtype="uint16")
+    with pytest.raises(ImageError) as caught:
+        evaluate(fake_bundle(), data)
+    assert str(caught.value) == (
+        f"{data / 'val/images/val0.png'}: pixels are uint16, the model takes uint8. Convert the "
+        "image to uint8 in the value range the model was trained on."
+    )
 
 
 def test_a_grey_image_is_given_as_colour(

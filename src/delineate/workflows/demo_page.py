@@ -141,14 +141,14 @@ def _chart(
     shown = dots if len(points) <= 30 else ""
     lines, texts = [], []
     for share in (0.0, 0.5, 1.0):
-        _, y = place(0, y_most * share)
+        _, y = place(0.0, y_most * share)
         lines.append(
             f'<line x1="{left}" y1="{y:.1f}" x2="{width - 8}" y2="{y:.1f}" stroke-opacity=".2"/>'
         )
         texts.append(
             f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{y_most * share:.2f}</text>'
         )
-        x, _ = place(x_most * share, 0)
+        x, _ = place(x_most * share, 0.0)
         anchor = {0.0: "start", 0.5: "middle", 1.0: "end"}[share]
         texts.append(
             f'<text x="{x:.1f}" y="{height - 8}" text-anchor="{anchor}">'

@@ -6,9 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt, UInt8
+
 from delineate.evaluation.evaluate import Evaluation
 from delineate.types import Image, LabelMap
 from delineate.workflows.train import TrainResult
+
+# its size is not that of the example, so its axes have other names
+LargeImage = tuple[UInt8[np.ndarray, "large_h large_w c"], UInt[np.ndarray, "large_h large_w"]]
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Demo:
     test: Evaluation
     dice: dict[str, float]
     example: tuple[Image, LabelMap]
-    large: tuple[Image, LabelMap]
+    large: LargeImage
     large_dice: float
     large_tiles: int
     answer: dict[str, Any]

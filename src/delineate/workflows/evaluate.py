@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
 
 from delineate.bundle.load import Bundle, load
 from delineate.bundle.manifest import Manifest
 from delineate.data.dataset import Dataset, Sample, read_pair
 from delineate.data.images import fit_channels
-from delineate.errors import DatasetError
+from delineate.errors import DatasetError, ImageError
 from delineate.evaluation.evaluate import Evaluation, ImageScore
 from delineate.evaluation.evaluate import evaluate as score
 from delineate.evaluation.report import write_report
 from delineate.tiling.segment import segment
-from delineate.types import Image, LabelMap
+from delineate.types import Image, LabelMap, PredictorSpec
 
 
 def labelled(data: Dataset, split: str) -> tuple[Sample, ...]:
@@ -37,6 +39,21 @@ def labelled(data: Dataset, split: str) -> tuple[Sample, ...]:
             mend=mend,
         )
     return samples
+
+
+def as_input(image: Image, spec: PredictorSpec, where: Path) -> Shaped[np.ndarray, "h w k"]:
+    """``image`` as a model takes it: grey is repeated into three channels.
+
+    Raises:
+        ImageError: the pixel type or the number of channels differs otherwise.
+    """
+    if image.dtype != spec.dtype:
+        raise ImageError(
+            f"pixels are {image.dtype}, the model takes {spec.dtype}",
+            where=where,
+            mend=f"Convert the image to {spec.dtype} in the value range the model was trained on.",
+        )
+    return fit_channels(image, spec.channels, str(where))
 
 
 def predict_with(bundle: Bundle) -> Callable[[Image], LabelMap]:
@@ -104,7 +121,11 @@ def evaluate(
     data = Dataset.open(Path(dataset))
     manifest = loaded.manifest
     _refuse_other_classes(data, manifest)
-    read = partial(read_pair, info=data.info)
+
+    def read(sample: Sample) -> tuple[Image, LabelMap]:
+        image, mask = read_pair(sample, data.info)
+        return as_input(image, loaded.spec, sample.image), mask
+
     predict = predict_with(loaded)
     found = score(
         labelled(data, split),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Shaped
 
-from delineate.config import LossName, Normalisation, Plan
+from delineate.config import Normalisation, Plan
 from delineate.data.dataset import DatasetInfo, Sample, read_pair
 from delineate.data.images import fit_channels
 from delineate.errors import ImageError
@@ -89,7 +90,7 @@ def read_alike(sample: Sample, info: DatasetInfo, first: FirstLook) -> tuple[Ima
     return _alike(image, sample, first.channels, first.dtype), mask
 
 
-def _alike(image: Image, sample: Sample, channels: int, dtype: str) -> Image:
+def _alike(image: Image, sample: Sample, channels: int, dtype: str) -> Shaped[np.ndarray, "h w k"]:
     if image.shape[2] == 1 and channels == 3 and image.dtype == dtype:
         return fit_channels(image, channels, str(sample.image))
     if image.shape[2] != channels or image.dtype != dtype:
@@ -102,7 +103,7 @@ def _alike(image: Image, sample: Sample, channels: int, dtype: str) -> Image:
     return image
 
 
-def default_plan(look: FirstLook, loss_name: LossName | None = None) -> Plan:
+def default_plan(look: FirstLook, loss_name: str | None = None) -> Plan:
     """The plan when none is given, for a training of minutes to an hour on a few cores.
 
     A U-Net with a narrow decoder; where images are large enough it works on half of their

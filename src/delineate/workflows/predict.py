@@ -17,13 +17,14 @@ from delineate.bundle.load import Bundle, load
 from delineate.config import TilingSettings
 from delineate.data.dataset import list_files
 from delineate.data.files import atomic_file, write_bytes, write_text
-from delineate.data.images import fit_channels, read_image
+from delineate.data.images import read_image
 from delineate.data.masks import write_mask
 from delineate.data.overlay import overlay
 from delineate.data.rle import label_map_to_coco
 from delineate.errors import DelineateError, ImageError, OutputError
 from delineate.tiling.segment import segment
 from delineate.types import Image, Output, Prediction
+from delineate.workflows.evaluate import as_input
 
 AHEAD = 2  # images read while one is predicted
 
@@ -202,7 +203,7 @@ def _extra_paths(mask: Path, settings: PredictSettings) -> list[Path]:
 
 
 def _read(path: Path, bundle: Bundle) -> Image:
-    return fit_channels(read_image(path), bundle.spec.channels, str(path))
+    return as_input(read_image(path), bundle.spec, path)
 
 
 def _segment(bundle: Bundle, image: Image, settings: PredictSettings) -> Prediction:
