@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 
 KILLS = int(os.environ.get("DELINEATE_KILLS", "20"))
-STEPS = 150
+STEPS = 80
 PLAN = """
-model: {decoder_channels: [16, 8, 8, 8, 8]}
+model: {encoder: mobilenet_v2, decoder_channels: [16, 8, 8, 8, 8]}
 crop_px: 32
 batch_size: 2
 precision: "32"
