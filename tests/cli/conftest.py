@@ -64,6 +64,26 @@ def delineate(
     return run
 
 
+@pytest.fixture
+def wrong(delineate: Callable[..., Done]) -> Callable[..., str]:
+    """The error of a command that ends with status 2, the same with ``--json``."""
+
+    def run(*arguments: object) -> str:
+        done = delineate(*arguments)
+        assert (done.status, done.out) == (2, "")
+        message = done.error
+        if arguments[0] != "serve":
+            again = delineate(*arguments, "--json")
+            assert (again.status, again.error) == (2, message)
+            error = again.document["error"]
+            assert error["found"] in message
+            assert (error["where"] or "") in message
+            assert message.endswith(error["mend"])
+        return message
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def command() -> Callable[..., list[str]]:
     """The command line of the command in a process of its own; ``before`` is run first."""

@@ -119,10 +119,15 @@ def load_checkpoint(
 def _optimiser_state(
     optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]
 ) -> dict[str, Any]:
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimiser/"):
             _, index, field = name.split("/")
+            parameter = parameters[int(index)]
+            if value.shape == parameter.shape:
+                # a fused step walks memory, so moments must lie as their parameter does
+                value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
             state.setdefault(int(index), {})[field] = value
     return {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
 

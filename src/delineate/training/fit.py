@@ -155,7 +155,11 @@ class _Loop:
         self.module = job.build().to(memory_format=torch.channels_last)
         settings = job.plan.optimiser
         self.adamw = torch.optim.AdamW(
-            self.module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+            self.module.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            # four times as fast on a CPU; Fabric can't clip under fp16 with it
+            fused=self.precision != "16-mixed",
         )
         self.model, self.optimiser = self.fabric.setup(self.module, self.adamw)
         self.state = Progress()

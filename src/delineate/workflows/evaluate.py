@@ -136,14 +136,6 @@ def evaluate(
         on_progress=on_progress,
     )
     if report is not None:
-        provenance: dict[str, Any] = {
-            "bundle": f"{manifest.name} {manifest.version}",
-            "engine": loaded.engine,
-            "variant": loaded.variant,
-            "dataset": data.path.name,
-            "split": split,
-            **manifest.provenance.get("software", {}),
-        }
         write_report(
             found,
             report,
@@ -151,6 +143,17 @@ def evaluate(
             colours=manifest.colours,
             read=read,
             predict=predict,
-            provenance=provenance,
+            provenance=_provenance(loaded, data, split),
         )
     return found
+
+
+def _provenance(bundle: Bundle, data: Dataset, split: str) -> dict[str, Any]:
+    return {
+        "bundle": f"{bundle.manifest.name} {bundle.manifest.version}",
+        "engine": bundle.engine,
+        "variant": bundle.variant,
+        "dataset": data.path.name,
+        "split": split,
+        **bundle.manifest.provenance.get("software", {}),
+    }
