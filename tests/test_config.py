@@ -161,3 +161,31 @@ def test_long_values_are_cut():
     with pytest.raises(SettingsError) as caught:
         checked(Short, {"number": "x" * 1000}, "here")
     assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize(
+    "path", ["foo.enc", "crop_px.x", "model.encoder.x", "loss.class_weights.0", "model.foo.bar"]
+)
+def test_changes_of_fields_that_are_not_there(path):
+    with pytest.raises(SettingsError) as caught:
+        with_changes(Plan(), {path: 1}, "the plan")
+    assert str(caught.value) == (
+        f"the plan: {path}: there is no such field. The first part is one of: "
+        f"{', '.join(Plan.model_fields)}."
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_are_finite(value):
+    with pytest.raises(SettingsError) as caught:
+        with_changes(Plan(), {"loss.focal_gamma": value}, "the plan")
+    assert str(caught.value) == (
+        f"the plan: loss.focal_gamma: Input should be a finite number (found {value})."
+    )
+
+
+def test_a_seed_has_31_bits():
+    assert with_changes(Plan(), {"seed": 2**31 - 1}, "the plan").seed == 2**31 - 1
+    with pytest.raises(SettingsError) as caught:
+        with_changes(Plan(), {"seed": 99999999999999999999}, "the plan")
+    assert "seed: Input should be less than or equal to 2147483647" in str(caught.value)

@@ -26,9 +26,9 @@ LossName = Literal["ce", "dice", "ce+dice", "focal"]
 
 
 class Settings(BaseModel):
-    """Base of all settings: unknown fields are errors, values never change."""
+    """Base of all settings: unknown fields are errors, numbers are finite, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Normalisation(Settings):
@@ -148,7 +148,7 @@ class Plan(Settings):
     patience: int | None = Field(
         None, ge=1, description="stop after this many validations without a better score"
     )
-    seed: int = Field(0, ge=0, description="of weights, order and augmentation")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="of weights, order and augmentation")
     checkpoint_s: Positive = Field(60.0, description="seconds between checkpoints at most")
 
     @field_validator("precision", mode="before")
@@ -194,14 +194,20 @@ def with_changes(settings: S, changes: Mapping[str, Any], where: str | Path) -> 
         where: what to name when a value is wrong.
 
     Raises:
-        SettingsError: a value is wrong.
+        SettingsError: a value is wrong, or there is no such field.
     """
     document = settings.model_dump()
     for path, value in changes.items():
         *parents, field = path.split(".")
-        target = document
+        target: Any = document
         for parent in parents:
-            target = target[parent]
+            target = target.get(parent) if isinstance(target, dict) else None
+        if not isinstance(target, dict):
+            raise SettingsError(
+                f"{path}: there is no such field",
+                where=where,
+                mend=f"The first part is one of: {', '.join(document)}.",
+            )
         target[field] = value
     return checked(type(settings), document, where)
 

@@ -97,7 +97,7 @@ def export_bundle(
     files = {"model.onnx": model.SerializeToString()}
     files["reference.json"] = _reference(summaries, draft).encode()
     if canary:
-        files |= _canary(predictor, val, read)
+        files |= _canary(predictor, val, read, draft.tiling.tile_px)
     manifest = _finished(draft, evaluation)
     files["card.md"] = model_card(manifest).encode()
     write_bundle(out, manifest, files, force=force)
@@ -214,7 +214,9 @@ def _reference(summaries: np.ndarray, draft: Manifest) -> str:
     return json.dumps({"images": len(summaries), "split": "val", "columns": columns}, indent=2)
 
 
-def _canary(predictor: Predictor, val: Sequence[Sample], read: Read) -> dict[str, bytes]:
+def _canary(
+    predictor: Predictor, val: Sequence[Sample], read: Read, tile_px: int
+) -> dict[str, bytes]:
     """Labelled images as they are on disk, spread over the split, and their golden outputs."""
     files: dict[str, bytes] = {}
     count = min(CANARY_IMAGES, len(val))
@@ -225,7 +227,7 @@ def _canary(predictor: Predictor, val: Sequence[Sample], read: Read) -> dict[str
         files[f"canary/images/{sample.image.name}"] = sample.image.read_bytes()
         files[f"canary/masks/{sample.mask.name}"] = sample.mask.read_bytes()
         buffer = io.BytesIO()
-        golden = golden_outputs(predictor, read(sample)[0])
+        golden = golden_outputs(predictor, read(sample)[0], tile_px)
         np.savez_compressed(buffer, labels=golden["labels"], summary=golden["summary"])
         files[golden_name("float32", sample.image.stem)] = buffer.getvalue()
     return files

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, TypedDict, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Shaped, UInt, UInt8
+from jaxtyping import Float32, Shaped, UInt, UInt8, UInt16
 
 Task: TypeAlias = Literal["multiclass", "binary"]
 Output: TypeAlias = Literal["labels", "confidence", "probabilities", "summary"]
@@ -20,6 +20,8 @@ Image: TypeAlias = Shaped[np.ndarray, "h w c"]
 Images: TypeAlias = Shaped[np.ndarray, "n h w c"]
 # Class ids: uint8 up to 256 classes, else uint16
 LabelMap: TypeAlias = UInt[np.ndarray, "h w"]
+# Object ids from 1; 0 is no object. Two objects may touch and have one class
+InstanceMap: TypeAlias = UInt16[np.ndarray, "h w"]
 LabelMaps: TypeAlias = UInt[np.ndarray, "n h w"]
 # round(255 * probability); the planes of one pixel need not sum to 255 exactly
 Probabilities: TypeAlias = UInt8[np.ndarray, "n k h w"]

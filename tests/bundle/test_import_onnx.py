@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import cv2
 import numpy as np
@@ -195,6 +196,18 @@ REFUSED = {
         {"output_planes": (-1, 1)},
         "output planes (-1, 1) were asked for, the network gives 3 (0 to 2).",
     ),
+    "sigmoid planes": (
+        {"planes": 12},
+        {"classes": tuple("abcdefghijkl"), "output_kind": "sigmoid"},
+        "a sigmoid over each of 12 planes makes a multilabel network, and the task multilabel is "
+        "reserved and not supported. Choose the plane of one class with --output-planes, or "
+        "--output-kind softmax if the planes of a pixel sum to 1.",
+    ),
+    "a scale that leaves no number": (
+        {},
+        {"mean": (1.0,), "scale": 1e-320},
+        "mean and std divided by scale: mean.0: Input should be a finite number (found inf); ",
+    ),
     "means": (
         {},
         {"mean": (1.0, 2.0)},
@@ -236,13 +249,23 @@ def test_settings_that_disagree_with_the_network(forge, bring, tmp_path, case):
         bring(made.model, **{"classes": TWO, **settings})
     prefix = f"{tmp_path / 'net.onnx'}: "
     assert str(caught.value).startswith(prefix + message)
-    assert str(caught.value) == prefix + message or message.endswith("(found ")
+    assert str(caught.value) == prefix + message or message.endswith(("(found ", "; "))
     assert [item.name for item in tmp_path.iterdir()] == ["net.onnx"]
 
 
 @pytest.mark.parametrize(
     "settings",
-    [{"classes": ("one",)}, {"std": (0.0,)}, {"scale": 0.0}, {"fit": "crop"}, {"size": 3}],
+    [
+        {"classes": ("one",)},
+        {"classes": ("one", "")},
+        {"std": (0.0,)},
+        {"mean": (math.nan,)},
+        {"scale": 0.0},
+        {"scale": math.inf},
+        {"output_planes": (0, 0, 1)},
+        {"fit": "crop"},
+        {"size": 3},
+    ],
 )
 def test_settings_that_are_never_right(settings):
     with pytest.raises(ValidationError):
@@ -352,3 +375,10 @@ def test_portrait_networks(shared, tmp_path, name, side):
         bundle = load(tmp_path / f"{fit}.bundle", engine=engine)
         _assert_as_original(bundle, image, expected)
         assert segment(bundle, other)["labels"].shape == (1, *other.shape[:2])
+
+
+def test_paths_may_be_text(forge, tmp_path):
+    onnx.save(forge.convolution(3, 2).model, tmp_path / "net.onnx")
+    settings = ImportOnnxSettings(classes=TWO)
+    import_onnx(str(tmp_path / "net.onnx"), str(tmp_path / "x.bundle"), settings)
+    assert load(tmp_path / "x.bundle").manifest.name == "net"

@@ -33,7 +33,7 @@ def parts(tiny_bundle):
     for seed, (name, shape) in enumerate(SHAPES.items()):
         image = np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
         files[f"canary/images/{name}.png"] = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
-        files[golden_name("float32", name)] = _npz(golden_outputs(predictor, image))
+        files[golden_name("float32", name)] = _npz(golden_outputs(predictor, image, 1024))
     return manifest, files
 
 
@@ -221,9 +221,30 @@ def test_a_network_of_one_size_sees_the_corner(forge, shape):
     model = finish(made.model, Wrapping(3, "uint8", "multiclass", 2, plain))
     spec = PredictorSpec(("a", "b"), "multiclass", 3, "uint8", fixed_hw=(16, 24))
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
-    found = golden_outputs(OnnxRuntimePredictor(model, spec), image)
+    found = golden_outputs(OnnxRuntimePredictor(model, spec), image, 1024)
     rows, columns = np.minimum(np.arange(16), shape[0] - 1), np.minimum(np.arange(24), shape[1] - 1)
     seen = image[rows][:, columns]
     assert found["labels"].shape == (16, 24)
     np.testing.assert_array_equal(found["labels"], made.scores(seen[None] / 255)[0].argmax(-1))
     assert found["summary"].shape == (4,)
+
+
+def test_a_large_canary_is_seen_up_to_a_tile(parts, tmp_path):
+    manifest, files = parts
+    tiling = TilingSettings(tile_px=32, overlap_px=8)
+    predictor = OnnxRuntimePredictor(
+        onnx.load_from_string(files["model.onnx"]), manifest.spec()
+    )
+    image = np.random.default_rng(0).integers(0, 256, (90, 20, 3), np.uint8)
+    golden = golden_outputs(predictor, image, 32)
+    assert golden["labels"].shape == (32, 20)
+    corner = predictor.predict(image[None, :32], ("labels", "summary"))
+    np.testing.assert_array_equal(golden["labels"], corner["labels"][0])
+    canary = {
+        "model.onnx": files["model.onnx"],
+        "canary/images/large.png": cv2.imencode(".png", image[..., ::-1])[1].tobytes(),
+        golden_name("float32", "large"): _npz(golden),
+    }
+    small = manifest.model_copy(update={"tiling": tiling})
+    write_bundle(tmp_path / "a.bundle", small, canary)
+    assert load(tmp_path / "a.bundle", engine="onnxruntime").verify() == 1

@@ -118,6 +118,10 @@ def _classes(*items):
             {"variants": {"int8": {"file": "model.int8.onnx"}}},
             "the whole: Value error, the variant float32 is missing (found ",
         ),
+        (
+            {"classes": _classes((0, "a"), (1, ""))},
+            "classes.1.name: String should have at least 1 character (found '')",
+        ),
         ({"name": "../net"}, "name: String should match pattern "),
         ({"task": "panoptic"}, "task: Input should be 'multiclass' or 'binary' (found 'panoptic')"),
         ({"pages": 3}, "pages: Extra inputs are not permitted (found 3)"),

@@ -290,3 +290,40 @@ def test_the_manifest_may_quote_zeros(tmp_path, manifest):
     quoting = Manifest(**{**dict(manifest), "provenance": {"dataset_hash": zeros, "x": zeros}})
     write_bundle(tmp_path / "net.bundle", quoting, FILES)
     assert BundleStore(tmp_path / "net.bundle").manifest.provenance["dataset_hash"] == zeros
+
+
+def test_a_zip_of_the_folder_is_a_bundle(folder, tmp_path):
+    made = shutil.make_archive(str(tmp_path / "made"), "zip", folder.parent, folder.name)
+    store = BundleStore(Path(made))
+    assert store.manifest == BundleStore(folder).manifest
+    assert {name: store.read(name) for name in FILES} == FILES
+
+
+def test_what_macos_adds_does_not_matter(folder, tmp_path):
+    with zipfile.ZipFile(tmp_path / "made.zip", "w") as archive:
+        for name in (*FILES, MANIFEST):
+            archive.write(folder / name, f"net.bundle/{name}")
+        archive.writestr("__MACOSX/net.bundle/._card.md", b"x")
+        archive.writestr("net.bundle/canary/.DS_Store", b"x")
+    (folder / ".DS_Store").write_bytes(b"x")
+    (folder / "canary" / ".DS_Store").write_bytes(b"x")
+    assert BundleStore(tmp_path / "made.zip").manifest == BundleStore(folder).manifest
+
+
+def test_a_zip_of_two_folders(folder, tmp_path):
+    with zipfile.ZipFile(tmp_path / "made.zip", "w") as archive:
+        for top in ("a", "b"):
+            archive.write(folder / MANIFEST, f"{top}/{MANIFEST}")
+    assert _refusal(tmp_path / "made.zip").startswith("holds no manifest.json, so it is no bundle")
+
+
+@pytest.mark.parametrize("name", ["net.bundle", "net.zip"])
+def test_a_manifest_that_could_not_be_read_is_not_written(tmp_path, manifest, name):
+    wrong = manifest.input.normalisation.model_copy(update={"mean": (float("nan"),) * 3})
+    entry = manifest.input.model_copy(update={"normalisation": wrong})
+    with pytest.raises(BundleError) as caught:
+        write_bundle(tmp_path / name, manifest.model_copy(update={"input": entry}), FILES)
+    assert str(caught.value).startswith(
+        f"{tmp_path / name}: manifest.json is wrong: input.normalisation.mean.0: "
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -70,6 +70,26 @@ def test_options_win_over_the_file(delineate: Run, network: Path, tmp_path: Path
             "--output-planes: '0-x' names no planes. Write 0-10 or 3,1,2.",
         ),
         (
+            (*CLASSES, "--output-planes", "0-99999999999"),
+            "--output-planes: '0-99999999999' names no planes. Write 0-10 or 3,1,2.",
+        ),
+        (
+            (*CLASSES, "--output-planes", "0,0,1"),
+            "options: output_planes: Value error, a plane is named twice (found [0, 0, 1]).",
+        ),
+        (
+            ("--classes", "a,b,"),
+            "options: classes.2: String should have at least 1 character (found '').",
+        ),
+        (
+            (*CLASSES, "--mean", "nan"),
+            "options: mean.0: Input should be a finite number (found nan).",
+        ),
+        (
+            (*CLASSES, "--scale", "inf"),
+            "options: scale: Input should be a finite number (found inf).",
+        ),
+        (
             (*CLASSES, "--channel-order", "gbr"),
             "options: channel_order: Input should be 'rgb' or 'bgr' (found 'gbr').",
         ),
@@ -107,3 +127,16 @@ def test_nothing_is_overwritten_without_force(
         f"{tmp_path / 'net.bundle'}: exists already. Name another, or add --force."
     )
     assert delineate(*arguments, "--force").status == 0
+
+
+@pytest.mark.parametrize(
+    ("fit", "size"),
+    [("resize", "any size, resized to 16 x 24 px"), ("tile", "any size, in tiles of 16 x 24 px")],
+)
+def test_a_network_of_one_size_says_so(
+    delineate: Run, forge: Any, tmp_path: Path, fit: str, size: str
+) -> None:
+    onnx.save(forge.convolution(3, 2, size=(16, 24)).model, tmp_path / "net.onnx")
+    done = delineate("import-onnx", tmp_path / "net.onnx", "-o", tmp_path / "net.bundle",
+                     "--classes", "a,b", "--fit", fit)  # fmt: skip
+    assert done.out.splitlines()[0] == f"net: 2 classes, 3 channels of uint8, {size}"

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image as Pillow
 
-from delineate.data.dataset import Dataset
-from delineate.data.importing import ImportReport, ImportSettings, import_dataset
+from delineate.data.dataset import Dataset, read_instances
+from delineate.data.formats.settings import ImportSettings
+from delineate.data.importing import ImportReport, import_dataset
 from delineate.data.masks import encode_mask, read_mask
 from delineate.data.palette import voc_colours
 from delineate.errors import (
@@ -44,7 +45,7 @@ def put(source: Path, stem: str, mask: np.ndarray | bytes, *, mask_stem: str = "
 
 
 def run(source: Path, out: Path, **options: Any) -> ImportReport:
-    return import_dataset(ImportSettings(images=source, out=out, **options))
+    return import_dataset(ImportSettings(source=source, out=out, **options))
 
 
 def refusing(kind: type[DelineateError], source: Path, out: Path, **options: Any) -> str:
@@ -272,7 +273,10 @@ def test_the_output_is_protected(tmp_path: Path) -> None:
         run(source, out, classes=("a", "b"), val_fraction=0)
     with pytest.raises(OutputError, match="is or holds the source"):
         run(source, source, classes=("a", "b"), val_fraction=0, force=True)
+    with pytest.raises(OutputError, match=r"is a folder without dataset\.yaml"):
+        run(source, out, classes=("a", "b"), val_fraction=0, force=True)
     assert (out / "precious").exists()
+    (out / "dataset.yaml").write_text("classes: [a, b]")
     run(source, out, classes=("a", "b"), val_fraction=0, force=True)
     assert not (out / "precious").exists()
 
@@ -304,11 +308,11 @@ def test_classes_are_needed(tmp_path: Path, options: dict[str, Any], expected: s
 
 def test_folders_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    with pytest.raises(DatasetError, match="no such folder"):
+    with pytest.raises(DatasetError, match="no such f"):
         run(tmp_path / "none", tmp_path / "out")
     assert refusing(DatasetError, tmp_path / "in", tmp_path / "out") == (
-        f"{tmp_path / 'in'}: holds no folders images and masks. Name both folders: delineate data "
-        "import IMAGES --masks MASKS --out OUT."
+        f"{tmp_path / 'in'}: is of no label format that is recognised. Name it with --format, and "
+        "the folder of masks with --masks."
     )
 
 
@@ -329,10 +333,20 @@ def test_nuclei_equal_values_read_independently(tmp_path: Path) -> None:
     source = SHARED / "nuclei"
     report = run(source, tmp_path / "out", format="binary", classes=("background", "nucleus"))
     assert report.samples == {"train": 62, "val": 15}
-    for name, labels in labels_of(tmp_path / "out").items():
-        expected = cv2.imread(str(source / "masks" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
-        assert set(np.unique(expected)) <= {0, 255}
-        np.testing.assert_array_equal(labels, expected // 255)
+    objects = 0
+    for part in Dataset.open(tmp_path / "out").splits.values():
+        for sample in part:
+            file = f"{sample.name}.png"
+            expected = cv2.imread(str(source / "masks" / file), cv2.IMREAD_UNCHANGED)
+            assert set(np.unique(expected)) <= {0, 255}
+            assert sample.mask is not None
+            np.testing.assert_array_equal(read_mask(sample.mask), expected // 255)
+            ids = cv2.imread(str(source / "instances" / file), cv2.IMREAD_UNCHANGED)
+            found = read_instances(sample, expected.shape)
+            assert found is not None
+            np.testing.assert_array_equal(found, ids)
+            objects += len(np.unique(ids)) - 1
+    assert report.objects == objects
 
 
 @needs_shared
@@ -344,7 +358,12 @@ def test_camvid_equals_values_read_independently(tmp_path: Path) -> None:
             for file in sorted((SHARED / "camvid" / split / kind).iterdir())[:first]:
                 (source / split / kind / file.name).symlink_to(file)
     (source / "dataset.yaml").symlink_to(SHARED / "camvid" / "dataset.yaml")
-    report = run(source, tmp_path / "out")
+    link = source / "train/images" / sorted(p.name for p in (source / "train/images").iterdir())[0]
+    assert refusing(DatasetError, source, tmp_path / "out") == (
+        f"{link}: is a link that leads out of the source, to {link.resolve()}. If that is meant, "
+        "add --follow-links."
+    )
+    report = run(source, tmp_path / "out", follow_links=True)
     assert report.samples == {"train": 5, "val": 3}
     assert Dataset.open(tmp_path / "out").info == Dataset.open(source).info
     for sample in (s for part in Dataset.open(source).splits.values() for s in part):

@@ -44,6 +44,12 @@ def test_without_openvino_the_extra_is_named(finished, monkeypatch):
     )
 
 
+@pytest.fixture
+def always_static(monkeypatch):
+    monkeypatch.setattr(openvino, "STATIC_AFTER", 0)
+
+
+@pytest.mark.usefixtures("always_static")
 def test_more_shapes_than_are_kept(finished):
     predictor = OpenVinoPredictor(finished, SPEC, threads=1)
     images = [_image(4 + i, 6) for i in range(STATIC_SHAPES + 2)]
@@ -55,6 +61,46 @@ def test_more_shapes_than_are_kept(finished):
     assert len(predictor._compiled) == STATIC_SHAPES
 
 
+def test_a_new_size_costs_no_compilation(finished, monkeypatch):
+    predictor = OpenVinoPredictor(finished, SPEC, threads=1)
+    shapes = []
+    compile_one = predictor._compile
+    monkeypatch.setattr(
+        predictor, "_compile", lambda *key: (shapes.append(key[1]), compile_one(*key))[1]
+    )
+    for height in (8, 8, *range(9, 40)):
+        predictor.predict(_image(height, 6))
+    assert shapes == [(1, 8, 6, 3), (-1, -1, -1, 3)]
+    for _ in range(STATIC_AFTER):  # 20 was seen once above
+        predictor.predict(_image(20, 6))
+    assert shapes[2:] == [(1, 20, 6, 3)]
+
+
+def test_results_do_not_depend_on_what_came_before(finished):
+    images = [_image(side, side + 3) for side in (17, 30, 8)]
+    alone = [OpenVinoPredictor(finished, SPEC, threads=1).predict(x, OUTPUTS) for x in images]
+    predictor = OpenVinoPredictor(finished, SPEC, threads=1)
+    predictor.predict(_image(5, 5), OUTPUTS)
+    for _ in range(STATIC_AFTER + 2):  # of free shape at first, static at the end
+        for image, expected in zip(images, alone, strict=True):
+            found = predictor.predict(image, OUTPUTS)
+            assert all(np.array_equal(found[name], expected[name]) for name in OUTPUTS)
+    assert len(predictor._compiled) == 4
+
+
+def test_sizes_by_turns_do_not_compile_at_every_call(finished, monkeypatch):
+    monkeypatch.setattr(openvino, "STATIC_AFTER", 2)
+    monkeypatch.setattr(openvino, "STATIC_SHAPES", 2)
+    predictor = OpenVinoPredictor(finished, SPEC, threads=1)
+    compile_one, count = predictor._compile, []
+    monkeypatch.setattr(predictor, "_compile", lambda *key: (count.append(key), compile_one(*key))[1])
+    for _ in range(6):
+        for height in (4, 5, 6):
+            predictor.predict(_image(height, 6))
+    assert len(count) < 10
+
+
+@pytest.mark.usefixtures("always_static")
 def test_the_shape_used_longest_ago_goes(finished):
     predictor = OpenVinoPredictor(finished, SPEC, threads=1)
     for i in range(STATIC_SHAPES):
@@ -94,4 +140,4 @@ def test_a_graph_it_refuses(forge):
     predictor.predict(np.zeros((1, 8, 8, 3), np.uint8), OUTPUTS)
     with pytest.raises(EngineError) as caught:
         predictor.predict(np.zeros((1, 8, 9, 3), np.uint8))
-    assert "refuses the graph for batches of shape (1, 8, 9, 3) (" in str(caught.value)
+    assert "fails on a batch of shape (1, 8, 9, 3) (" in str(caught.value)

@@ -46,3 +46,12 @@ def test_what_is_no_number_counts_as_none(tmp_path: Path, time: Time, text: str)
     (tmp_path / "clock").write_text(text)
     assert Clock(tmp_path / "clock", 0.0).elapsed_s() == 0
     assert time.now == 100
+
+
+def test_what_another_process_writes_beside_it_is_left_alone(tmp_path: Path, time: Time) -> None:
+    (tmp_path / "clock.part").write_text("of another process")
+    clock = Clock(tmp_path / "clock", 0.0)
+    time.now += 2
+    clock.elapsed_s()
+    assert (tmp_path / "clock.part").read_text() == "of another process"
+    assert (tmp_path / "clock").read_text() == "2.000"

@@ -16,8 +16,8 @@ def test_rows_come_back(tmp_path: Path) -> None:
     assert text == ",".join(COLUMNS) + "\n1,,1e-05,0.5,,,\n1,,,,,0.25,\n"
     empty = dict.fromkeys(COLUMNS)
     assert read_metrics(tmp_path) == [
-        {**empty, "step": 1.0, "learning_rate": 1e-5, "loss": 0.5},
-        {**empty, "step": 1.0, "val_miou": 0.25},
+        {**empty, "step": 1, "learning_rate": 1e-5, "loss": 0.5},
+        {**empty, "step": 1, "val_miou": 0.25},
     ]
 
 
@@ -71,3 +71,14 @@ def test_tensorboard_reads_the_events(tmp_path: Path) -> None:
     assert events.Tags()["scalars"] == ["loss", "val_miou"]
     found = [(event.step, event.value) for event in events.Scalars("loss")]
     assert found == [(1, 0.25), (2, 0.5), (3, 0.75), (4, 2.0)]
+
+
+def test_steps_stay_whole_numbers_after_a_resume(tmp_path: Path) -> None:
+    with RunLog(tmp_path, 0) as log:
+        log.write({"step": 1, "loss": 0.5})
+    before = (tmp_path / "metrics.csv").read_text()
+    with RunLog(tmp_path, 1):
+        pass
+    assert (tmp_path / "metrics.csv").read_text() == before
+    (tmp_path / "metrics.csv").write_text(before.replace("\n1,", "\n1.0,"))  # of version 0.1
+    assert [str(row["step"]) for row in read_metrics(tmp_path)] == ["1"]

@@ -56,3 +56,9 @@ def test_a_short_budget_still_trains() -> None:
     length = TimeBudget(10.0, reserve_s=20.0)
     assert length.progress(0, 0.5) == 0.5
     assert length.progress(0, 1.0) == 1
+
+
+def test_time_left_is_told_by_the_steps_of_this_process() -> None:
+    length = StepCount(100, first_step=40, began_s=500.0)  # 500 s of set-up and earlier sessions
+    assert length.remaining_s(50, 510.0) == 50
+    assert length.remaining_s(40, 500.0) == 0

@@ -10,7 +10,7 @@ import pytest
 
 from delineate.bundle.load import Bundle
 from delineate.data.dataset import Dataset
-from delineate.errors import DatasetError, ImageError
+from delineate.errors import DatasetError, ImageError, SettingsError
 from delineate.workflows.evaluate import evaluate, labelled, predict_with
 
 Make = Callable[..., Path]
@@ -132,3 +132,52 @@ def test_a_grey_image_is_given_as_colour(
     image, mask = make_picture(0, channels=1)
     labels = predict_with(fake_bundle("sky", "ground", "car"))(image)
     assert np.array_equal(labels, mask)
+
+
+def test_a_class_map_over_both(fake_bundle: Fake, trained: Any, tmp_path: Path) -> None:
+    bundle = fake_bundle("sky", "automobile", "earth")  # what is ground is called automobile
+    joined = "car=thing,ground=thing,automobile=thing,earth=thing"
+    found = evaluate(bundle, trained.dataset, class_map=joined, report=str(tmp_path / "r.html"))
+    assert found.classes == ("sky", "thing")
+    assert found.scores.mean_iou == 1
+    assert "thing" in (tmp_path / "r.html").read_text()
+    crossed = evaluate(bundle, trained.dataset, class_map="automobile=car,earth=ground")
+    assert found.classes != crossed.classes == ("sky", "ground", "car")
+    assert crossed.scores.iou == (1, 0, 0)
+    named = evaluate(bundle, trained.dataset, class_map="automobile=ground,earth=car")
+    assert named.scores.iou == (1, 1, 1)
+
+
+def test_an_ignored_class_counts_nowhere(fake_bundle: Fake, trained: Any) -> None:
+    bundle = fake_bundle("sky", "ground", "ground2")
+    found = evaluate(bundle, trained.dataset, class_map="car=ignore,ground2=ground")
+    assert found.classes == ("sky", "ground")
+    assert found.scores.mean_iou == 1
+    whole = evaluate(fake_bundle("sky", "ground", "car"), trained.dataset)
+    assert found.confusion.total < whole.confusion.total
+
+
+@pytest.mark.parametrize(
+    ("class_map", "message"),
+    [
+        (
+            "car=void",
+            "--map: would ignore predictions of car; only true labels are ignored. Map it to a "
+            "class: car=sky.",
+        ),
+        (
+            "ground=car,earth=car",
+            "--map: makes sky, car of the dataset's classes and sky, car, pond of the model's. "
+            "Map both to the same names.",
+        ),
+        ("care=sky", "--map: maps 'care', and there is no such class. Did you mean car?"),
+    ],
+)
+def test_maps_that_do_not_fit(
+    fake_bundle: Fake, trained: Any, class_map: str, message: str
+) -> None:
+    names = ("sky", "earth", "pond") if "earth" in class_map else ("sky", "ground", "car")
+    bundle = fake_bundle(*names)
+    with pytest.raises(SettingsError) as caught:
+        evaluate(bundle, trained.dataset, class_map=class_map)
+    assert str(caught.value) == message

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from delineate.bundle.card import model_card
 from delineate.bundle.foreign import ForeignNetwork, read_network
@@ -24,7 +24,9 @@ class ImportOnnxSettings(Settings):
     """What cannot be read off a network file: the meaning of its input and output."""
 
     name: str | None = Field(None, description="of the bundle; the file's name when left out")
-    classes: tuple[str, ...] = Field(min_length=2, description="names by id, background included")
+    classes: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        min_length=2, description="names by id, background included"
+    )
     colours: tuple[Colour, ...] | None = None
     ignore_index: int | None = None
     dtype: PixelType = Field("uint8", description="pixel type of the raw images")
@@ -47,9 +49,16 @@ class ImportOnnxSettings(Settings):
     licence: str = Field("unknown", description="of the weights")
     source: str = Field("", description="where the network comes from")
 
+    @field_validator("output_planes")
+    @classmethod
+    def _planes_differ(cls, planes: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if planes is not None and len(set(planes)) < len(planes):
+            raise ValueError("a plane is named twice")
+        return planes
+
 
 def import_onnx(
-    path: Path, out: Path, settings: ImportOnnxSettings, *, force: bool = False
+    path: Path | str, out: Path | str, settings: ImportOnnxSettings, *, force: bool = False
 ) -> Manifest:
     """Turn an ONNX file into a bundle.
 
@@ -58,11 +67,12 @@ def import_onnx(
         SettingsError: the settings and the network disagree.
         OutputError: ``out`` exists or cannot be written.
     """
+    path, out = Path(path), Path(out)
     network = read_network(path, settings.output)
     _check_size(network, settings, path)
     _check_planes(network, settings, path)
     _check_channels(network, settings, path)
-    wrapping = _wrapping(network, settings)
+    wrapping = _wrapping(network, settings, path)
     model = finish(network.model, wrapping)
     manifest = _manifest(network, wrapping, settings, path)
     files = {"model.onnx": model.SerializeToString(), "card.md": model_card(manifest).encode()}
@@ -105,6 +115,14 @@ def _check_planes(network: ForeignNetwork, settings: ImportOnnxSettings, path: P
             where=path,
             mend="Name one class for each plane, background included, or choose planes with "
             "--output-planes.",
+        )
+    if settings.output_kind == "sigmoid" and count > 1:
+        raise SettingsError(
+            f"a sigmoid over each of {count} planes makes a multilabel network, and the task "
+            "multilabel is reserved and not supported",
+            where=path,
+            mend="Choose the plane of one class with --output-planes, or --output-kind softmax if "
+            "the planes of a pixel sum to 1.",
         )
     if settings.colours is not None and len(settings.colours) != classes:
         raise SettingsError(f"{len(settings.colours)} colours for {classes} classes", where=path)
@@ -151,6 +169,7 @@ def _manifest(
             "source": settings.source,
             "licence": settings.licence,
             "opset_of_source": network.opset,
+            "network_hw": None if network.fixed_hw is None else list(network.fixed_hw),
             "import": settings.model_dump(mode="json", exclude_defaults=True),
             "software": {name: importlib.metadata.version(name) for name in ("delineate", "onnx")},
         },
@@ -163,7 +182,7 @@ def _name_from(path: Path) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "model"
 
 
-def _wrapping(network: ForeignNetwork, settings: ImportOnnxSettings) -> Wrapping:
+def _wrapping(network: ForeignNetwork, settings: ImportOnnxSettings, path: Path) -> Wrapping:
     planes = network.planes if settings.output_planes is None else len(settings.output_planes)
     task: Task = "binary" if planes == 1 else "multiclass"
     kind: OutputKind = "logits" if settings.output_kind == "logits" else "probabilities"
@@ -175,9 +194,13 @@ def _wrapping(network: ForeignNetwork, settings: ImportOnnxSettings) -> Wrapping
         dtype=settings.dtype,
         task=task,
         classes=len(settings.classes),
-        normalisation=Normalisation(
-            mean=tuple(value / settings.scale for value in mean),
-            std=tuple(value / settings.scale for value in std),
+        normalisation=checked(
+            Normalisation,
+            {
+                "mean": [value / settings.scale for value in mean],
+                "std": [value / settings.scale for value in std],
+            },
+            f"{path}: mean and std divided by scale",
         ),
         channel_order=(2, 1, 0) if settings.channel_order == "bgr" else None,
         layout=network.layout,

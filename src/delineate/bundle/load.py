@@ -77,7 +77,7 @@ class Bundle:
         count = 0
         for name, image in self.canary():
             golden = self._golden(name)
-            found = golden_outputs(self._predictor, image)
+            found = golden_outputs(self._predictor, image, self.manifest.tiling.tile_px)
             if any(found[key].shape != golden[key].shape for key in found):
                 raise BundleError(
                     f"canary {name}: its golden outputs are of another size", where=self.path
@@ -112,15 +112,17 @@ def golden_name(variant: str, image: str) -> str:
     return f"canary/golden/{variant}/{image}.npz"
 
 
-def golden_outputs(predictor: Predictor, image: Image) -> dict[str, np.ndarray]:
-    """What is kept of a canary image: labels (H, W) and summary (K + 2,), untiled.
+def golden_outputs(predictor: Predictor, image: Image, tile_px: int) -> dict[str, np.ndarray]:
+    """What is kept of a canary image: labels (h, w) and summary (K + 2,), untiled.
 
-    A network of one fixed size sees the image's top left corner, padded at the edge.
+    The network sees the top left corner, ``tile_px`` a side at most, because memory grows with
+    what it sees at once: 250 MB for each megapixel. A network of one fixed size sees a corner of
+    that size, padded at the edge.
     """
     fixed_hw = predictor.spec.fixed_hw
+    height, width = fixed_hw or (tile_px, tile_px)
+    image = image[:height, :width]
     if fixed_hw is not None:
-        height, width = fixed_hw
-        image = image[:height, :width]
         missing = (height - image.shape[0], width - image.shape[1])
         image = np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
     found = predictor.predict(image[None], ("labels", "summary"))

@@ -27,7 +27,7 @@ class ClassInfo(Settings):
     """One class, background included."""
 
     id: int = Field(ge=0)
-    name: str
+    name: str = Field(min_length=1)
     colour: Colour = Field(description="red, green, blue, 0 to 255")
 
 

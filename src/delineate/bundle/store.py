@@ -1,4 +1,7 @@
-"""A bundle on disk: a folder, or the same in a ``.zip``. Everything read is hashed first."""
+"""A bundle on disk: a folder, or the same in a ``.zip``. Everything read is hashed first.
+
+A zip may hold the files or the folder with them: zipping a folder gives the one or the other.
+"""
 
 from __future__ import annotations
 
@@ -41,12 +44,16 @@ class BundleStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._top = ""  # of a zip that holds the bundle's folder rather than its files
         if path.is_dir():
-            self._names = {
+            names = {
                 item.relative_to(path).as_posix() for item in path.rglob("*") if item.is_file()
             }
+            self._names = _without_finder(names)
         elif zipfile.is_zipfile(path):
-            self._names = _names_in_zip(path)
+            names = _without_finder(_names_in_zip(path))
+            self._top = _single_folder(names)
+            self._names = {name.removeprefix(self._top) for name in names}
         elif path.exists():
             raise BundleError(
                 "is neither a folder nor a zip", where=path, mend="Name a bundle folder or .zip."
@@ -83,9 +90,9 @@ class BundleStore:
             if self.path.is_dir():
                 return (self.path / name).read_bytes()
             with zipfile.ZipFile(self.path) as archive:
-                if archive.getinfo(name).file_size > LARGEST_FILE_BYTES:
+                if archive.getinfo(self._top + name).file_size > LARGEST_FILE_BYTES:
                     raise BundleError(f"{name} claims more than 2 GiB", where=self.path)
-                return archive.read(name)
+                return archive.read(self._top + name)
         except (OSError, *_ZIP_ERRORS) as error:
             raise BundleError(f"{name} cannot be read ({error})", where=self.path) from error
 
@@ -120,6 +127,22 @@ def _names_in_zip(path: Path) -> set[str]:
         raise BundleError(f"is no readable zip ({error})", where=path) from error
 
 
+def _without_finder(names: set[str]) -> set[str]:
+    """``names`` without what macOS adds to folders and zips when one looks at or makes them."""
+    return {
+        name
+        for name in names
+        if not {".DS_Store", "__MACOSX"} & {name.split("/")[0], name.split("/")[-1]}
+    }
+
+
+def _single_folder(names: set[str]) -> str:
+    """``FOLDER/`` when all ``names`` are below one folder that holds a manifest, else nothing."""
+    tops = {name.partition("/")[0] for name in names}
+    folder = f"{tops.pop()}/" if len(tops) == 1 else ""
+    return folder if f"{folder}{MANIFEST}" in names else ""
+
+
 def _hash(name: str, content: bytes, own: str) -> str:
     """SHA-256 of a file; of the manifest with its ``own`` hash, which it holds, as zeros."""
     if name == MANIFEST:
@@ -138,9 +161,12 @@ def write_bundle(
         files: content of every other file by its POSIX name.
 
     Raises:
+        BundleError: the manifest has a value that it must not have.
         OutputError: ``path`` exists, holds something else, or cannot be written.
     """
-    content = {**files, MANIFEST: _manifest_text(manifest, files)}
+    text = _manifest_text(manifest, files)
+    read_manifest(text, str(path))  # what could not be read again is not written
+    content = {**files, MANIFEST: text}
     if path.suffix == ".zip":
         if not force:
             refuse_existing(path)
@@ -154,7 +180,7 @@ def write_bundle(
             where=path,
             mend="Name another.",
         )
-    with atomic_folder(path, force=force) as part:
+    with atomic_folder(path, marker=MANIFEST, force=force) as part:
         for name, data in content.items():
             target = part / name
             target.parent.mkdir(parents=True, exist_ok=True)

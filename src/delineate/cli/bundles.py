@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,8 @@ from rich.console import Console
 from delineate.cli.console import ForceOption, JsonOption, emit
 from delineate.config import checked, read_yaml
 from delineate.errors import SettingsError
+
+MOST_PLANES = 65536  # ids that a 16-bit mask holds
 
 
 def import_onnx(
@@ -75,10 +78,14 @@ def import_onnx(
     manifest = run(network, out, wanted, force=force)
 
     def show(console: Console) -> None:
-        size = manifest.input.fixed_hw or manifest.provenance.get("network_hw") or "any size"
+        entry, fixed_hw = manifest.input, manifest.provenance["network_hw"]
+        size = f"any size (multiples of {entry.multiple_of} cost no padding)"
+        if fixed_hw is not None:
+            way = "resized to" if entry.fixed_hw is None else "in tiles of"
+            size = f"any size, {way} {fixed_hw[0]} x {fixed_hw[1]} px"
         console.print(
-            f"{manifest.name}: {len(manifest.classes)} classes, {manifest.input.channels} channels "
-            f"of {manifest.input.dtype}, size {size}, multiple of {manifest.input.multiple_of}\n"
+            f"{manifest.name}: {len(manifest.classes)} classes, {entry.channels} channels of "
+            f"{entry.dtype}, {size}\n"
             f"bundle  {out}\nnext    delineate evaluate {out} DATASET"
         )
 
@@ -99,12 +106,12 @@ def _numbers(text: str, option: str) -> list[float]:
 
 def _planes(text: str) -> list[int]:
     planes: list[int] = []
-    try:
-        for part in text.split(","):
-            first, _, last = part.partition("-")
-            planes += range(int(first), int(last or first) + 1)
-    except ValueError:
-        raise SettingsError(
-            f"{text!r} names no planes", where="--output-planes", mend="Write 0-10 or 3,1,2."
-        ) from None
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*([0-9]{1,5})\s*(?:-\s*([0-9]{1,5})\s*)?", part)
+        first, last = (0, -1) if found is None else (int(found[1]), int(found[2] or found[1]))
+        if not first <= last < MOST_PLANES:
+            raise SettingsError(
+                f"{text!r} names no planes", where="--output-planes", mend="Write 0-10 or 3,1,2."
+            )
+        planes += range(first, last + 1)
     return planes

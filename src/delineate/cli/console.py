@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +27,14 @@ err = Console(stderr=True, soft_wrap=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+MapOption = Annotated[
+    str | None,
+    typer.Option(
+        "--map",
+        help="Classes renamed or joined: car=vehicle,truck=vehicle,*=background. 'ignore' as the "
+        "new name makes the pixels count nowhere.",
+    ),
+]
 
 
 def emit(document: Any, *, as_json: bool, show: Callable[[Console], None]) -> None:
@@ -125,3 +133,18 @@ def parse_duration(text: str) -> float:
         )
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return hours * 3600 + minutes * 60 + seconds
+
+
+@contextmanager
+def progress_of(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar that begins with the first sample, when their number is known."""
+    with ExitStack() as stack:
+        update: Callable[[int], None] | None = None
+
+        def progress(done: int, total: int) -> None:
+            nonlocal update
+            if update is None:
+                update = stack.enter_context(counting(what, total))
+            update(done)
+
+        yield progress

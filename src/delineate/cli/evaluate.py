@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from delineate.cli.console import ForceOption, JsonOption, counting, emit
+from delineate.cli.console import ForceOption, JsonOption, MapOption, counting, emit
 from delineate.data.dataset import Dataset
 from delineate.data.files import refuse_existing
 
@@ -19,6 +19,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, val, test, ...")] = "val",
     engine: Annotated[str, typer.Option(help="auto, onnxruntime or openvino.")] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda or gpu.")] = "cpu",
+    class_map: MapOption = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report there.")] = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
@@ -26,6 +27,8 @@ def evaluate(
     """Score a bundle on a labelled dataset.
 
     Example: delineate evaluate model.bundle DATASET --report report.html
+
+    Example: delineate evaluate model.bundle DATASET --map car=vehicle,truck=vehicle,*=background
     """
     from delineate.evaluation.report import format_table
     from delineate.workflows.evaluate import evaluate as run
@@ -40,6 +43,7 @@ def evaluate(
             split=split,
             engine=engine,
             device=device,
+            class_map=class_map,
             report=report,
             on_progress=lambda done, _: update(done),
         )

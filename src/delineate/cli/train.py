@@ -154,7 +154,7 @@ def _after_a_step(watch: Callable[[Any], None]) -> Iterator[Callable[[Any], None
 
     def watcher(event: Any) -> None:
         nonlocal training
-        training = event.fraction < 1 and event.kind != "stopped"
+        training = event.fraction < 1 and event.kind not in ("reading", "stopped")
         watch(event)
         if pressed:
             raise KeyboardInterrupt
@@ -187,9 +187,14 @@ class Watching:
             self._bar.__exit__(*details)
 
     def __call__(self, event: Any) -> None:
+        now = time.monotonic()
+        if event.kind == "reading":
+            if now - self._said > 15:
+                self._said = now
+                err.print(f"reading every image and mask once, {event.fraction:.0%} done")
+            return
         if self._update is not None:
             self._update(event.fraction * 100)
-        now = time.monotonic()
         if event.kind == "validation":
             best = math.nan if event.best_miou is None else event.best_miou
             err.print(f"step {event.step}: mIoU on val {event.val_miou:.4f} (best {best:.4f})")

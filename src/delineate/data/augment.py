@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Shaped, UInt
 
 from delineate.config import AugmentationSettings
+from delineate.data.dataset import unknown_ids
 from delineate.data.elastic import smooth_field, spline_basis
 from delineate.data.light import as_dtype, recolour, value_range
 from delineate.errors import MaskError, SettingsError
@@ -269,23 +270,29 @@ def _in_groups(
 
 
 def as_augmentation(
-    function: Callable[..., Mapping[str, Any]], *, crop_px: int | None = None
+    function: Callable[..., Mapping[str, Any]],
+    *,
+    crop_px: int | None = None,
+    classes: int | None = None,
+    ignore_index: int | None = None,
 ) -> SampleAugmentation:
     """A user's callable in place of :class:`Augmentation`; what comes back is checked.
 
     ``function(image=, mask=)`` returns a mapping with ``image`` and ``mask``, as the transforms
-    of Albumentations do. If it has a parameter named ``rng``, it is given the sample's
-    ``numpy.random.Generator``. One that keeps a random state of its own works as well, but then
-    a sample no longer depends on seed, epoch and index alone, and a resumed training does not
-    repeat what an uninterrupted one would have seen.
+    of Albumentations do. It is given copies, which it may change in place. If it has a parameter
+    named ``rng``, it is given the sample's ``numpy.random.Generator``. One that keeps a random
+    state of its own works as well, but then a sample no longer depends on seed, epoch and index
+    alone, and a resumed training does not repeat what an uninterrupted one would have seen.
 
     Args:
         function: the callable.
         crop_px: side that the result must have, pixels; None accepts any.
+        classes: how many there are; None accepts any id.
+        ignore_index: an id that may come back beside those of the classes.
 
     Raises:
         SettingsError: (when called) the result is no mapping of two arrays, or their sizes,
-            channels or dtypes are wrong.
+            channels, dtypes or class ids are wrong.
     """
     try:
         wants_rng = "rng" in inspect.signature(function).parameters
@@ -295,7 +302,8 @@ def as_augmentation(
 
     def augment(*, image: Image, mask: LabelMap, rng: np.random.Generator) -> Augmented:
         extra = {"rng": rng} if wants_rng else {}
-        result = function(image=image, mask=mask, **extra)
+        # copies, because training keeps the originals for the next epoch, locked
+        result = function(image=image.copy(), mask=mask.copy(), **extra)
         if not isinstance(result, Mapping) or not {"image", "mask"} <= set(result):
             raise SettingsError(
                 f"returned {_outline(result)}",
@@ -303,7 +311,10 @@ def as_augmentation(
                 mend="Return a mapping with the keys image and mask.",
             )
         changed = _checked_image(result["image"], image, where)
-        return {"image": changed, "mask": _checked_mask(result["mask"], changed, mask, where)}
+        labels = _checked_mask(result["mask"], changed, mask, where)
+        if classes is not None:
+            _refuse_ids(labels, classes, ignore_index, where)
+        return {"image": changed, "mask": labels}
 
     def sized(*, image: Image, mask: LabelMap, rng: np.random.Generator) -> Augmented:
         result = augment(image=image, mask=mask, rng=rng)
@@ -363,6 +374,16 @@ def _checked_mask(mask: Any, image: Image, before: AnyMask, where: str) -> Label
             mend=f"Return ids from 0 to {largest}, the ignore index for pixels outside the image.",
         )
     return mask.astype(before.dtype, copy=False)
+
+
+def _refuse_ids(labels: AnyMask, classes: int, ignore_index: int | None, where: str) -> None:
+    for found, pixels in unknown_ids(labels, classes, ignore_index).items():
+        ignored = "" if ignore_index is None else f" and {ignore_index} is ignored"
+        raise SettingsError(
+            f"returned id {found} in {pixels} pixels; classes go to {classes - 1}{ignored}",
+            where=where,
+            mend="Return the ids of the mask it was given, resampled by the nearest neighbour.",
+        )
 
 
 def _size(array: np.ndarray) -> str:

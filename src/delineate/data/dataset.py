@@ -2,9 +2,10 @@
 
     DATASET/
       dataset.yaml
-      train/images  train/masks  val/images  val/masks  [test/images  test/masks]
+      train/images  train/masks  [train/instances]  val/images ...  [test/images ...]
 
-or ``images`` and ``masks`` alone, which make the one split ``all``.
+or ``images`` and ``masks`` alone, which make the one split ``all``. ``instances`` holds 16-bit
+grey PNGs of object ids, 0 for no object.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from delineate.data.images import IMAGE_SUFFIXES, read_image
 from delineate.data.masks import read_mask
 from delineate.data.palette import Colour, default_colours
 from delineate.errors import DatasetError, MaskError, SettingsError
-from delineate.types import Image, LabelMap
+from delineate.types import Image, InstanceMap, LabelMap
 
 INFO_FILE = "dataset.yaml"
 ONLY_SPLIT = "all"
@@ -117,12 +118,17 @@ class DatasetInfo(Settings):
 
 @dataclass(frozen=True)
 class Sample:
-    """One image, and its mask if there is one. ``name`` is the stem of the image file."""
+    """One image, and its mask if there is one. ``name`` is the stem of the image file.
+
+    Attributes:
+        instances: file of object ids, where there is one.
+    """
 
     name: str
     image: Path
     mask: Path | None
     group: str | None
+    instances: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -149,7 +155,7 @@ class Dataset:
         """
         info = read_info(path)
         splits = {
-            name: list_samples(folder / "images", folder / "masks", info)
+            name: list_samples(folder / "images", folder / "masks", info, folder / "instances")
             for name, folder in find_splits(path).items()
         }
         return Dataset(path, info, splits)
@@ -188,7 +194,7 @@ class Dataset:
             file
             for samples in self.splits.values()
             for sample in samples
-            for file in (sample.image, sample.mask)
+            for file in (sample.image, sample.mask, sample.instances)
             if file is not None
         ]
         total = hashlib.sha256(dump_yaml(self.info).encode())
@@ -257,8 +263,10 @@ def list_files(folder: Path) -> list[Path]:
     )
 
 
-def list_samples(images: Path, masks: Path, info: DatasetInfo) -> tuple[Sample, ...]:
-    """Pair the images of one folder with the masks of another by stem, whatever the suffix.
+def list_samples(
+    images: Path, masks: Path, info: DatasetInfo, instances: Path | None = None
+) -> tuple[Sample, ...]:
+    """Pair the images of one folder with masks and object ids of others by stem.
 
     Raises:
         DatasetError: there are no images, two of one stem, or one without a group where groups
@@ -269,8 +277,9 @@ def list_samples(images: Path, masks: Path, info: DatasetInfo) -> tuple[Sample, 
         suffixes = " ".join(sorted(IMAGE_SUFFIXES))
         raise DatasetError("holds no images", where=images, mend=f"Images end in: {suffixes}.")
     mask_of = by_stem(list_files(masks))
+    instances_of = {} if instances is None else by_stem(list_files(instances))
     return tuple(
-        Sample(stem, image, mask_of.get(stem), info.group_of(image))
+        Sample(stem, image, mask_of.get(stem), info.group_of(image), instances_of.get(stem))
         for stem, image in sorted(image_of.items())
     )
 
@@ -316,6 +325,25 @@ def read_pair(sample: Sample, info: DatasetInfo) -> tuple[Image, LabelMap]:
     refuse_other_size(image, labels, sample.mask, sample.image)
     refuse_other_ids(labels, info.classes, info.ignore_index, sample.mask)
     return image, labels
+
+
+def read_instances(sample: Sample, hw: tuple[int, int]) -> InstanceMap | None:
+    """The object ids of a sample whose image is ``hw`` (height, width), if it has any.
+
+    Raises:
+        MaskError: the file cannot be read or has another size.
+    """
+    if sample.instances is None:
+        return None
+    ids = read_mask(sample.instances).astype(np.uint16, copy=False)
+    if ids.shape != hw:
+        raise MaskError(
+            f"is {ids.shape[1]} x {ids.shape[0]} pixels (width x height), and its image "
+            f"{sample.image.name} is {hw[1]} x {hw[0]}",
+            where=sample.instances,
+            mend="Export the object ids at the size of the image, or remove the file.",
+        )
+    return ids
 
 
 def refuse_other_size(

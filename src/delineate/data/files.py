@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -58,41 +59,138 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def atomic_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
+def atomic_folder(path: Path, *, marker: str, force: bool = False) -> Iterator[Path]:
     """Yield a new temporary folder beside ``path``; it takes its name when the block ends well.
 
     Args:
         path: the folder to make.
+        marker: a file in such folders: without it in there, ``force`` replaces no folder.
         force: replace an existing folder; otherwise it is an error.
 
     Raises:
-        OutputError: ``path`` exists and ``force`` is not set, or cannot be written.
+        OutputError: ``path`` exists and ``force`` is not set or it is something else than what
+            is replaced, or it cannot be written.
     """
+    path = _as_target(path, marker, force=force)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.mkdir()
+            yield part
+            _replace(path, part)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def staging_folder(
+    path: Path, *, marker: str, force: bool = False, keep: Callable[[Path], bool]
+) -> Iterator[Path]:
+    """As :func:`atomic_folder`, but the temporary folder outlives a kill.
+
+    The next call for the same ``path`` yields it again, with what is in it. After an exception it
+    stays if ``keep`` says so of it; after Ctrl-C it stays in any case.
+
+    Raises:
+        OutputError: as :func:`atomic_folder`, or another process is writing ``path``.
+    """
+    path = _as_target(path, marker, force=force)
+    part = path.with_name(f".{path.name}.part")
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.mkdir(exist_ok=True)
+        folder = os.open(part, os.O_RDONLY)  # the lock dies with its holder and leaves no file
+        try:
+            if not _locked(folder, part):
+                raise OutputError(
+                    "is being written by another process", where=path, mend="Wait for it to end."
+                )
+            try:
+                yield part
+                _replace(path, part)
+            except Exception:
+                if not keep(part):
+                    shutil.rmtree(part, ignore_errors=True)
+                raise
+        finally:
+            os.close(folder)
+
+
+def _locked(folder: int, part: Path) -> bool:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    # the other may just have given it its name
+    return part.is_dir() and os.path.samestat(os.fstat(folder), part.stat())
+
+
+def _as_target(path: Path, marker: str, *, force: bool) -> Path:
+    """``path`` made absolute, once it is known that a new folder may take its name."""
     if not force:
         refuse_existing(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    if path.is_symlink() or path.is_file():
+        raise OutputError(
+            "is a file or a link, so no folder replaces it", where=path, mend="Name another."
+        )
+    if path.is_dir() and any(path.iterdir()) and not (path / marker).exists():
+        raise OutputError(
+            f"is a folder without {marker}, so it is not replaced", where=path, mend="Name another."
+        )
+    target = path.absolute() if path.name not in ("", "..") else path.resolve()
+    if target.is_mount():
+        raise OutputError("is a mount point", where=path, mend="Name a folder inside it.")
+    return target
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turns what the system says into an OutputError about ``path``."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.mkdir()
-        yield part
-        if path.exists():
-            path.rename(old)
-        part.rename(path)
+        yield
     except OSError as error:
-        if old.exists() and not path.exists():
-            old.rename(path)
         if error.errno is None:
             raise
         raise _output_error(error, path) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+
+
+def _replace(path: Path, part: Path) -> None:
+    """Give ``part`` the name ``path``; what was there goes away, but not before."""
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    try:
+        if path.exists():
+            path.rename(old)
+        part.rename(path)
+    except BaseException:  # Ctrl-C between the two as well
+        if old.exists() and not path.exists():
+            old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def link_or_copy(source: Path, target: Path) -> bool:
+    """Give the file ``source`` a second name, or copy it where that cannot be.
+
+    Returns:
+        False when there is no such file.
+    """
+    target.unlink(missing_ok=True)
+    try:
+        target.hardlink_to(source)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        try:
+            shutil.copyfile(source, target)
+        except FileNotFoundError:
+            return False
+    return True
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise OutputError when ``path`` is a file or a folder that is not empty."""
-    if path.is_dir() and not any(path.iterdir()):
-        path.rmdir()
-    if path.exists():
+    """Raise OutputError when ``path`` is a file, a link or a folder that is not empty."""
+    if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
+        return
+    if path.exists() or path.is_symlink():
         raise OutputError("exists already", where=path, mend="Name another, or add --force.")

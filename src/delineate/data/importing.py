@@ -1,74 +1,46 @@
-"""Folders of images and masks as people keep them -> the canonical dataset."""
+"""Labels of any format -> the canonical dataset: read, checked, divided and written."""
 
 from __future__ import annotations
 
-import os
+import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from delineate.config import Fraction, Settings, describe, dump_yaml
+from delineate.config import describe, dump_yaml
+from delineate.data import png
+from delineate.data.class_map import ClassMap, Remapping
 from delineate.data.dataset import (
     INFO_FILE,
     ONLY_SPLIT,
     DatasetInfo,
-    by_stem,
     count_ids,
-    list_files,
-    read_info,
     refuse_other_ids,
     refuse_other_size,
 )
-from delineate.data.files import atomic_folder, refuse_existing
-from delineate.data.images import decode_image, unreadable
-from delineate.data.mask_formats import VOC_CLASSES, VOC_VOID, MaskFormat, to_labels
+from delineate.data.files import link_or_copy, refuse_existing, staging_folder
+from delineate.data.formats.archive import unpacked
+from delineate.data.formats.opening import detect, open_source
+from delineate.data.formats.settings import ImportSettings, LabelFormat
+from delineate.data.formats.source import Item, Proposal, Source
+from delineate.data.images import decode_image
+from delineate.data.journal import Journal, Record, read_journal
 from delineate.data.masks import encode_mask
-from delineate.data.palette import Colour, default_colours, voc_colours
+from delineate.data.palette import Colour, default_colours
+from delineate.data.parallel import ordered_map
 from delineate.data.splits import split_names
 from delineate.errors import DatasetError, DelineateError, OutputError, SettingsError
+from delineate.types import InstanceMap, LabelMap
 
-_SOURCE_FOLDERS = (("images", "masks"), ("JPEGImages", "SegmentationClass"))
-_SPLITS = ("train", "val", "test")
 _LISTED = 5
+_WORTH_KEEPING = 1000  # samples; an import that fails after fewer leaves nothing behind
 
 Progress = Callable[[int, int], None]
 """Called with samples done and samples in all, from the calling thread."""
-
-
-class ImportSettings(Settings):
-    """What is imported, from where, and how it is split."""
-
-    images: Path = Field(
-        description="folder of images; or, without masks, a folder that holds images and masks, "
-        "JPEGImages and SegmentationClass, or train/images and so on"
-    )
-    masks: Path | None = Field(None, description="folder of masks")
-    out: Path = Field(description="folder to write")
-    format: MaskFormat = Field("class-id", description="what the values in the masks mean")
-    classes: tuple[str, ...] | Path | None = Field(
-        None, description="names by id, or a text file with one a line"
-    )
-    ignore_index: int | None = Field(
-        None, ge=0, le=65535, description="id of pixels that count nowhere; 255 for voc"
-    )
-    colours: tuple[Colour, ...] | None = Field(
-        None, description="colour of each class; in voc masks of true colour they mean the class"
-    )
-    groups: dict[str, str] | str | None = Field(
-        None, description="group of each sample, or a pattern on the file name"
-    )
-    mask_suffix: str = Field(
-        "", description="what follows the image's name in the name of its mask, such as _mask"
-    )
-    val_fraction: Fraction = Field(0.2, description="share of the samples for val")
-    seed: int = Field(0, ge=0, description="another seed, another split")
-    drop_unpaired: bool = Field(False, description="leave out images or masks without the other")
-    force: bool = Field(False, description="replace an existing folder")
-    workers: int | None = Field(None, ge=1, description="threads; as many as processors")
 
 
 @dataclass(frozen=True)
@@ -77,211 +49,163 @@ class ImportReport:
 
     Attributes:
         path: the new dataset.
+        format: what the labels were read as.
         classes: names by id.
         samples: how many in each split.
         pixels: how many of each class, by id, and of the ignore index if there is one.
+        objects: instances in all, or None where the source has none.
+        reused: samples that were there already, unchanged, and were not read again.
         dropped: files that were left out because their other half is missing.
+        notes: what the source says: conventions, and things that are no labels.
     """
 
     path: Path
+    format: LabelFormat
     classes: tuple[str, ...]
     samples: Mapping[str, int]
     pixels: Mapping[int, int]
+    objects: int | None
+    reused: int
     dropped: tuple[Path, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class _Pair:
-    name: str
-    image: Path
-    mask: Path | None  # None in a test split without labels
+class _Target:
+    """What is written, the same for every sample.
+
+    Attributes:
+        given: classes and ignore index as the source is to be read.
+        info: ``dataset.yaml`` of the new dataset.
+        remapping: from the one to the other, where the user gave a class map.
+        digest: of everything but the sample itself that its files depend on.
+    """
+
+    source: Source
+    given: DatasetInfo
+    info: DatasetInfo
+    remapping: Remapping | None
+    colours: tuple[Colour, ...]
+    digest: bytes
 
 
 def import_dataset(settings: ImportSettings, *, progress: Progress | None = None) -> ImportReport:
-    """Turn folders of images and masks into the canonical dataset at ``settings.out``.
+    """Turn somebody's images and labels into the canonical dataset at ``settings.out``.
 
     Images are copied byte for byte; masks become indexed PNGs of class ids (16-bit grey where
-    there are ids over 255). A source with train and val keeps them, and the ``dataset.yaml`` of a
-    source gives what the settings leave out. Everything is read and checked, and the folder
-    appears whole or not at all.
+    there are ids over 255), object ids 16-bit grey PNGs. A source with train and val keeps them,
+    and what a source knows of its classes gives what the settings leave out. Everything is read
+    and checked, a few samples at a time, and the folder appears whole or not at all.
+
+    A killed import is taken up by the same call. With ``settings.update`` an existing dataset
+    keeps its samples and their splits; only what is new or changed is read.
 
     Raises:
         DatasetError: missing pairs, no images, several files that cannot be imported.
         ImageError: an image cannot be read.
         MaskError: a mask cannot be read, or has another size or values that mean no class.
-        SettingsError: classes or colours are missing or wrong.
-        OutputError: ``out`` exists and ``force`` is not set, or cannot be written.
+        SettingsError: classes, colours or the class map are missing or wrong.
+        MissingExtraError: the format needs a package that is not installed.
+        OutputError: ``out`` exists and neither ``force`` nor ``update`` is set, or it cannot be
+            written.
     """
-    if not settings.force:
+    if not settings.force and not settings.update:
         refuse_existing(settings.out)
     _refuse_to_replace_source(settings)
-    known = _known_info(settings)
-    folders = _source_folders(settings)
-    splits: dict[str, list[_Pair]] = {}
-    dropped: list[Path] = []
-    for split, (images, masks) in folders.items():
-        if split == "test" and not list_files(masks):
-            unlabelled = by_stem(list_files(images))
-            splits[split] = [_Pair(name, file, None) for name, file in unlabelled.items()]
-            continue
-        splits[split], left_out = _pair_up(settings, images, masks)
-        dropped += left_out
-    info = _describe(settings, known)
-    splits = _divide(settings, info, splits)
-    jobs = [(split, pair) for split, pairs in splits.items() for pair in pairs]
+    old = read_journal(settings.out) if settings.update else {}
+    with unpacked(settings.source) as path:
+        inside = settings.model_copy(update={"source": path})
+        label_format = detect(inside) if settings.format == "auto" else settings.format
+        source = open_source(inside.model_copy(update={"format": label_format}))
+        target = _describe(settings, source, label_format)
+        splits = _divide(settings, target.info, source.items, old)
+        jobs = [(split, item) for split, items in splits.items() for item in items]
+        with staging_folder(
+            settings.out,
+            marker=INFO_FILE,
+            force=settings.force or settings.update,
+            keep=_worth_keeping,
+        ) as folder:
+            records, reused = _write(settings, target, jobs, folder, old, progress)
+            (folder / INFO_FILE).write_text(dump_yaml(target.info), encoding="utf-8")
     pixels: Counter[int] = Counter()
-    with atomic_folder(settings.out, force=settings.force) as folder:
-        _make_folders(folder, splits)
-        colours = info.colours or default_colours(len(info.classes), info.classes)
-
-        def convert(job: tuple[str, _Pair]) -> Counter[int] | DelineateError:
-            try:
-                return _convert(job[1], folder, job[0], settings.format, info, colours)
-            except DelineateError as error:
-                return error
-
-        failures: list[DelineateError] = []
-        with ThreadPoolExecutor(settings.workers or os.cpu_count()) as pool:
-            for done, result in enumerate(pool.map(convert, jobs), 1):
-                if isinstance(result, DelineateError):
-                    failures.append(result)
-                else:
-                    pixels += result
-                if progress is not None:
-                    progress(done, len(jobs))
-        _refuse_failures(failures, len(jobs), settings.images)
-        (folder / INFO_FILE).write_text(dump_yaml(info), encoding="utf-8")
-    samples = {split: len(pairs) for split, pairs in splits.items()}
+    for record in records:
+        pixels.update(record.pixels)
+    counted = [record.objects for record in records if record.objects is not None]
     return ImportReport(
-        settings.out, info.classes, samples, dict(sorted(pixels.items())), tuple(dropped)
+        path=settings.out,
+        format=label_format,
+        classes=target.info.classes,
+        samples={split: len(items) for split, items in splits.items()},
+        pixels=dict(sorted(pixels.items())),
+        objects=sum(counted) if counted else None,
+        reused=reused,
+        dropped=source.proposal.dropped,
+        notes=source.proposal.notes,
     )
 
 
 def _refuse_to_replace_source(settings: ImportSettings) -> None:
     out = settings.out.resolve()
-    for source in (settings.images, settings.masks):
+    for source in (settings.source, settings.images, settings.masks, settings.instances):
         if source is not None and source.resolve().is_relative_to(out):
             raise OutputError(
                 f"is or holds the source {source}", where=settings.out, mend="Name another folder."
             )
 
 
-def _known_info(settings: ImportSettings) -> DatasetInfo | None:
-    """The ``dataset.yaml`` that the source has already."""
-    return read_info(settings.images) if (settings.images / INFO_FILE).is_file() else None
-
-
-def _source_folders(settings: ImportSettings) -> dict[str, tuple[Path, Path]]:
-    """(images, masks) of each split of the source; one without splits is ``all``."""
-    root = settings.images
-    for folder in (root, settings.masks):
-        if folder is not None and not folder.is_dir():
-            raise DatasetError("no such folder", where=folder)
-    if settings.masks is not None:
-        return {ONLY_SPLIT: (root, settings.masks)}
-    splits = {
-        split: (root / split / "images", root / split / "masks")
-        for split in _SPLITS
-        if (root / split / "images").is_dir()
-    }
-    if splits:
-        return splits
-    for images, masks in _SOURCE_FOLDERS:
-        if (root / images).is_dir() and (root / masks).is_dir():
-            return {ONLY_SPLIT: (root / images, root / masks)}
-    if settings.mask_suffix:
-        return {ONLY_SPLIT: (root, root)}
-    raise DatasetError(
-        "holds no folders images and masks",
-        where=root,
-        mend="Name both folders: delineate data import IMAGES --masks MASKS --out OUT.",
-    )
-
-
-def _pair_up(settings: ImportSettings, images: Path, masks: Path) -> tuple[list[_Pair], list[Path]]:
-    """The pairs of two folders, and the files left out.
-
-    Raises:
-        DatasetError: there are no images, or pairs are missing and may not be dropped.
-    """
-    suffix = settings.mask_suffix
-    mask_files = [file for file in list_files(masks) if file.stem.endswith(suffix)]
-    image_files = list_files(images)
-    if images.resolve() == masks.resolve():
-        image_files = [file for file in image_files if not file.stem.endswith(suffix)]
-    image_of = by_stem(image_files)
-    mask_of = {stem.removesuffix(suffix): file for stem, file in by_stem(mask_files).items()}
-    if not image_of:
-        raise DatasetError("holds no images", where=images)
-    no_mask = [file for stem, file in image_of.items() if stem not in mask_of]
-    no_image = [file for stem, file in mask_of.items() if stem not in image_of]
-    if (no_mask or no_image) and not settings.drop_unpaired:
-        parts = [
-            f"{len(files)} of {total} {kind} without {other} ({_first(files)})"
-            for files, total, kind, other in (
-                (no_mask, len(image_of), "images", "a mask"),
-                (no_image, len(mask_of), "masks", "an image"),
-            )
-            if files
-        ]
-        raise DatasetError(
-            f"there are {' and '.join(parts)}",
-            where=images,
-            mend=f"A mask is called as its image{f' and {suffix}' if suffix else ''}, whatever "
-            "the ending. Add what is missing, or leave it out with --drop-unpaired.",
-        )
-    pairs = [
-        _Pair(stem, image, mask_of[stem])
-        for stem, image in sorted(image_of.items())
-        if stem in mask_of
-    ]
-    if not pairs:
-        raise DatasetError(
-            f"no image has a mask (images such as {_first(no_mask)}, masks such as "
-            f"{_first(no_image)})",
-            where=images,
-            mend="Name masks as their images, or use --mask-suffix.",
-        )
-    return pairs, sorted((*no_mask, *no_image))
-
-
-def _first(files: list[Path]) -> str:
-    names = ", ".join(file.name for file in sorted(files)[:_LISTED])
-    return names + (", ..." if len(files) > _LISTED else "")
-
-
-def _describe(settings: ImportSettings, known: DatasetInfo | None) -> DatasetInfo:
-    """The new ``dataset.yaml``: the settings first, then the source's own, then the format's."""
-    classes = _class_names(settings.classes) or (known.classes if known else None)
-    voc = settings.format == "voc"
+def _describe(settings: ImportSettings, source: Source, label_format: LabelFormat) -> _Target:
+    """The settings first, then the source's own."""
+    own = source.proposal
+    classes = _class_names(settings.classes) or own.classes
     if classes is None:
-        if settings.format == "class-id":
-            raise SettingsError(
-                "the names of the classes are missing",
-                where="--classes",
-                mend="Give them in the order of their ids, for example: "
-                "--classes background,nucleus, or a text file with one a line.",
-            )
-        classes = VOC_CLASSES if voc else ("background", "foreground")
-    if settings.format == "binary" and len(classes) != 2:
+        raise SettingsError(
+            "the names of the classes are missing",
+            where="--classes",
+            mend="Give them in the order of their ids, for example: "
+            "--classes background,nucleus, or a text file with one a line.",
+        )
+    if (
+        label_format == "binary"
+        and len(classes) != 2
+        and own.classes == ("background", "foreground")
+    ):
         raise SettingsError(
             f"binary masks have 2 classes and {len(classes)} are named ({', '.join(classes)})",
             where="--classes",
             mend="Name two, the one of value 0 first, or use --format class-id.",
         )
-    ignore = settings.ignore_index
-    if ignore is None:
-        ignore = known.ignore_index if known else VOC_VOID if voc else None
-    colours = settings.colours or (known.colours if known else None)
-    if colours is None and voc:
-        colours = voc_colours(len(classes))
+    given = _info(settings, own, classes)
+    remapping, info = None, given
+    if settings.class_map is not None:
+        remapping = ClassMap.parse(settings.class_map).over(given.classes, given.ignore_index)
+        info = given.model_copy(
+            update={
+                "classes": remapping.classes,
+                "ignore_index": remapping.ignore_index,
+                "colours": remapping.colours(given.colours),
+            }
+        )
+    decisive = settings.model_dump_json(
+        include={"values", "class_map", "class_property", "overlap", "crowd"}
+    )
+    digest = hashlib.blake2b(f"{label_format}\n{decisive}\n{dump_yaml(given)}".encode())
+    colours = info.colours or default_colours(len(info.classes), info.classes)
+    return _Target(source, given, info, remapping, colours, digest.digest())
+
+
+def _info(settings: ImportSettings, own: Proposal, classes: tuple[str, ...]) -> DatasetInfo:
+    ignore = own.ignore_index if settings.ignore_index is None else settings.ignore_index
+    colours = settings.colours
+    if colours is None and own.colours is not None and len(own.colours) == len(classes):
+        colours = own.colours
     try:
         return DatasetInfo(
             classes=classes,
             ignore_index=ignore,
             colours=colours,
-            pixel_size_um=known.pixel_size_um if known else None,
-            groups=settings.groups or (known.groups if known else None),
+            pixel_size_um=own.pixel_size_um,
+            groups=settings.groups or own.groups,
         )
     except ValidationError as error:
         raise SettingsError(describe(error), where="the settings of the import") from error
@@ -302,63 +226,193 @@ def _class_names(classes: tuple[str, ...] | Path | None) -> tuple[str, ...] | No
 
 
 def _divide(
-    settings: ImportSettings, info: DatasetInfo, splits: dict[str, list[_Pair]]
-) -> dict[str, list[_Pair]]:
-    groups = {pair.name: info.group_of(pair.image) for pairs in splits.values() for pair in pairs}
-    if set(splits) != {ONLY_SPLIT} or settings.val_fraction == 0:
-        return splits
-    pairs = {pair.name: pair for pair in splits[ONLY_SPLIT]}
-    train, val = split_names(tuple(pairs), settings.val_fraction, settings.seed, groups)
-    named = {"train": [pairs[n] for n in train], "val": [pairs[n] for n in val]}
+    settings: ImportSettings, info: DatasetInfo, items: Sequence[Item], old: Mapping[str, Record]
+) -> dict[str, list[Item]]:
+    """Items by split: the source's own splits, or train and val by group and seed.
+
+    What an update finds in the dataset stays in its split, and so does its group.
+    """
+    by_split: dict[str, list[Item]] = {}
+    for item in items:
+        by_split.setdefault(item.split, []).append(item)
+    groups = {item.name: info.group_of(item.image or Path(item.file_name)) for item in items}
+    if set(by_split) != {ONLY_SPLIT} or settings.val_fraction == 0:
+        return by_split
+    split_of = {record.name: record.split for record in old.values() if record.split != ONLY_SPLIT}
+    of_group = {groups[n]: s for n, s in split_of.items() if groups.get(n) is not None}
+    chosen = {
+        name: split_of.get(name) or of_group.get(group)
+        for name, group in groups.items()
+        if name in split_of or (group is not None and group in of_group)
+    }
+    new = [item.name for item in items if item.name not in chosen]
+    if old and len({groups[name] or name for name in new}) < 2:
+        chosen |= dict.fromkeys(new, "train")  # one alone is no reason to move others
+    else:
+        train, val = split_names(new, settings.val_fraction, settings.seed, groups)
+        chosen |= dict.fromkeys(train, "train") | dict.fromkeys(val, "val")
+    named = {
+        split: [item for item in items if chosen[item.name] == split] for split in ("train", "val")
+    }
     return {split: members for split, members in named.items() if members}
 
 
-def _make_folders(folder: Path, splits: Iterable[str]) -> None:
-    for split in splits:
-        for kind in ("images", "masks"):
-            _split_folder(folder, split, kind).mkdir(parents=True)
+def _write(
+    settings: ImportSettings,
+    target: _Target,
+    jobs: Sequence[tuple[str, Item]],
+    folder: Path,
+    old: Mapping[str, Record],
+    progress: Progress | None,
+) -> tuple[list[Record], int]:
+    """Write every sample into ``folder``; records, and how many were there already."""
+    begun = read_journal(folder)
+    there = {
+        **{record.name + "/" + record.source: (settings.out, record) for record in old.values()},
+        **{record.name + "/" + record.source: (folder, record) for record in begun.values()},
+    }
+    for split, kind in {(split, kind) for split, _ in jobs for kind in ("images", "masks")}:
+        _split_folder(folder, split, kind).mkdir(parents=True, exist_ok=True)
+    failures: list[DelineateError] = []
+    records: list[Record] = []
+    reused = 0
+    convert = partial(_convert_or_error, target, folder, there)
+    with Journal(folder, begun) as journal:
+        for result in ordered_map(convert, jobs, settings.workers):
+            if isinstance(result, DelineateError):
+                failures.append(result)
+            else:
+                record, was_there = result
+                records.append(record)
+                reused += was_there
+                journal.add(record)
+            if progress is not None:
+                progress(len(records) + len(failures), len(jobs))
+    if failures:
+        raise _joined(failures, len(jobs), settings.source)
+    _remove_others(folder, records)
+    return records, reused
+
+
+def _remove_others(folder: Path, records: Sequence[Record]) -> None:
+    """Delete what a killed import wrote of a source that has changed since."""
+    with Journal(folder, {record.split + "/" + record.name: record for record in records}):
+        pass
+    for record_split in {record.split for record in records}:
+        kept = {record.name for record in records if record.split == record_split}
+        for kind in ("images", "masks", "instances"):
+            for file in _listed(_split_folder(folder, record_split, kind)):
+                if file.stem not in kept:
+                    file.unlink()
+
+
+def _worth_keeping(folder: Path) -> bool:
+    return len(read_journal(folder)) >= _WORTH_KEEPING
+
+
+def _listed(folder: Path) -> Iterator[Path]:
+    return folder.iterdir() if folder.is_dir() else iter(())
 
 
 def _split_folder(folder: Path, split: str, kind: str) -> Path:
     return folder / kind if split == ONLY_SPLIT else folder / split / kind
 
 
-def _convert(
-    pair: _Pair,
+def _convert_or_error(
+    target: _Target,
     folder: Path,
-    split: str,
-    mask_format: MaskFormat,
-    info: DatasetInfo,
-    colours: tuple[Colour, ...],
-) -> Counter[int]:
-    """Read, check and write one pair; returns the pixels of each id."""
+    there: Mapping[str, tuple[Path, Record]],
+    job: tuple[str, Item],
+) -> tuple[Record, bool] | DelineateError:
+    split, item = job
     try:
-        image_bytes = pair.image.read_bytes()
-    except OSError as error:
-        raise unreadable(error, str(pair.image)) from error
-    image = decode_image(image_bytes, str(pair.image))
-    copy = _split_folder(folder, split, "images") / pair.image.name
-    if pair.mask is None:
+        image = target.source.image_bytes(item)
+        digest = hashlib.blake2b(target.digest, digest_size=20)
+        digest.update(image)
+        if item.labelled:
+            digest.update(target.source.evidence(item))
+        source = digest.hexdigest()
+        known = there.get(f"{item.name}/{source}")
+        if known is not None and _take_over(*known, folder, split):
+            record = known[1]
+            return Record(split, *_rest(record)), True
+        return _convert(target, folder, split, item, image, source), False
+    except DelineateError as error:
+        return error
+
+
+def _rest(record: Record) -> tuple[str, str, str, Mapping[int, int], int | None]:
+    return record.name, record.file, record.source, record.pixels, record.objects
+
+
+def _take_over(root: Path, record: Record, folder: Path, split: str) -> bool:
+    """Put the files of ``record`` into ``split`` of ``folder``; False when one is gone."""
+    names = [("images", record.file)]
+    if record.pixels:
+        names.append(("masks", f"{record.name}.png"))
+    if record.objects is not None:
+        names.append(("instances", f"{record.name}.png"))
+    for kind, name in names:
+        here = _split_folder(root, record.split, kind) / name
+        wanted = _split_folder(folder, split, kind) / name
+        if here == wanted:
+            if not here.is_file():
+                return False
+        elif not link_or_copy(here, wanted):
+            return False
+    return True
+
+
+def _convert(
+    target: _Target, folder: Path, split: str, item: Item, image_bytes: bytes, source: str
+) -> Record:
+    """Read, check and write one sample."""
+    image = decode_image(image_bytes, str(item.image or item.where))
+    copy = _split_folder(folder, split, "images") / item.file_name
+    if not item.labelled:
         copy.write_bytes(image_bytes)
-        return Counter()
-    labels = to_labels(pair.mask, mask_format, info)
-    refuse_other_size(image, labels, pair.mask, pair.image)
-    refuse_other_ids(labels, info.classes, info.ignore_index, pair.mask)
+        return Record(split, item.name, item.file_name, source)
+    hw = (image.shape[0], image.shape[1])
+    found = target.source.labels(item, hw, target.given)
+    labels, instances = found.classes, found.instances
+    where = Path(item.where)
+    refuse_other_size(image, labels, where, Path(item.file_name))
+    refuse_other_ids(labels, target.given.classes, target.given.ignore_index, where)
+    if target.remapping is not None:
+        labels = target.remapping.apply(labels)
+        instances = _without_rest(instances, labels, target.remapping.ignore_index)
     copy.write_bytes(image_bytes)
-    mask_file = _split_folder(folder, split, "masks") / f"{pair.name}.png"
-    mask_file.write_bytes(encode_mask(labels, colours))
-    return Counter(count_ids(labels))
+    masks = _split_folder(folder, split, "masks")
+    (masks / f"{item.name}.png").write_bytes(encode_mask(labels, target.colours))
+    objects = None
+    if instances is not None:
+        objects = sum(i > 0 for i in count_ids(instances))
+        other = _split_folder(folder, split, "instances")
+        other.mkdir(exist_ok=True)
+        (other / f"{item.name}.png").write_bytes(png.encode_grey16(instances))
+    return Record(split, item.name, item.file_name, source, count_ids(labels), objects)
 
 
-def _refuse_failures(failures: list[DelineateError], total: int, where: Path) -> None:
-    if not failures:
-        return
+def _without_rest(
+    instances: InstanceMap | None, labels: LabelMap, ignore_index: int | None
+) -> InstanceMap | None:
+    """Objects whose class was mapped to the background or ignored are none any more."""
+    if instances is None:
+        return None
+    kept = instances.copy()
+    kept[labels == 0] = 0
+    if ignore_index is not None:
+        kept[labels == ignore_index] = 0
+    return kept
+
+
+def _joined(failures: list[DelineateError], total: int, where: Path) -> DelineateError:
     if len(failures) == 1:
-        raise failures[0]
+        return failures[0]
     first = failures[0]
     names = [Path(failure.where).name for failure in failures[1 : 1 + _LISTED] if failure.where]
     more = ", ..." if len(failures) > 1 + _LISTED else ""
-    raise DatasetError(
+    return DatasetError(
         f"{len(failures)} of {total} pairs cannot be imported ({', '.join(names)}{more} and this "
         f"one, which {first.found})",
         where=first.where or where,

@@ -197,7 +197,7 @@ def _unpack(rle: Rle, hw: tuple[int, int], where: str) -> Int64[np.ndarray, " c"
         )
     counts = None
     if isinstance(text, str) and _COUNTS.fullmatch(text):
-        counts = _numbers(np.frombuffer(text.encode(), np.uint8).astype(np.int64) - ord("0"))
+        counts, _ = unpack_counts([text.encode()])
     if counts is None or np.any(counts < 0) or counts.sum() != hw[0] * hw[1]:
         raise MaskError(
             f"holds counts that are no compressed RLE of {hw[0]} x {hw[1]} px",
@@ -207,15 +207,37 @@ def _unpack(rle: Rle, hw: tuple[int, int], where: str) -> Int64[np.ndarray, " c"
     return counts
 
 
-def _numbers(digits: Int64[np.ndarray, " d"]) -> Int64[np.ndarray, " c"]:
-    """rleFrString of maskApi.c: five bits a digit, the lowest first; bit 5 says that more follow,
-    bit 4 of the last is the sign; from the fourth number on, differences to the last but one."""
+def unpack_counts(
+    texts: Sequence[bytes],
+) -> tuple[Int64[np.ndarray, " c"], Int64[np.ndarray, " t"]]:
+    """The numbers in packed counts: of all texts one after the other, and how many each has.
+
+    rleFrString of maskApi.c: five bits a character, the lowest first; bit 5 says that more follow,
+    bit 4 of the last is the sign; from the fourth number of a text on they are differences to the
+    last but one. Whether the characters are of the alphabet is not checked.
+    """
+    digits = np.frombuffer(b"".join(texts), np.uint8).astype(np.int64) - ord("0")
     last = np.flatnonzero(digits & 0x20 == 0)
     first = np.concatenate([np.zeros(1, np.int64), last[:-1] + 1])
-    sizes = last - first + 1
-    shift = 5 * (np.arange(len(digits)) - np.repeat(first, sizes))
+    width = last - first + 1
+    shift = 5 * (np.arange(len(digits)) - np.repeat(first, width))
     numbers = np.add.reduceat((digits & 0x1F) << shift, first)
-    numbers -= np.where(digits[last] & 0x10, np.int64(1) << (5 * sizes), 0)
-    numbers[1::2] = np.cumsum(numbers[1::2])
-    numbers[2::2] = np.cumsum(numbers[2::2])
-    return numbers
+    numbers -= np.where(digits[last] & 0x10, np.int64(1) << (5 * width), 0)
+    ends = np.searchsorted(last, np.cumsum([len(text) for text in texts]))
+    sizes = np.diff(ends, prepend=0)
+    place = places_within(sizes)
+    for chosen, members in (
+        (place % 2 == 1, sizes // 2),
+        ((place % 2 == 0) & (place > 0), (sizes - 1) // 2),
+    ):
+        total = np.cumsum(numbers[chosen])
+        before = np.concatenate([np.zeros(1, np.int64), total])[np.cumsum(members) - members]
+        numbers[chosen] = total - np.repeat(before, members)
+    return numbers, sizes
+
+
+def places_within(sizes: Int64[np.ndarray, " t"]) -> Int64[np.ndarray, " c"]:
+    """0, 1, 2, ... again for each group of so many."""
+    firsts = np.cumsum(sizes) - sizes
+    places: Int64[np.ndarray, " c"] = np.arange(int(sizes.sum())) - np.repeat(firsts, sizes)
+    return places

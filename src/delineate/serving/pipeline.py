@@ -120,13 +120,18 @@ class Pipeline:
         return Encoded(body, encoder.media_type, clock.timing_ms())
 
     async def warm_up(self) -> None:
-        """Run one empty tile for each kind of answer: engines prepare at their first call."""
+        """Run an empty tile, and a smaller image, for each kind of answer.
+
+        Engines prepare at their first call, and some once more at the first of another size.
+        """
         spec, tile_px = self._model.predictor.spec, self._model.tiling.tile_px
         height, width = spec.fixed_hw or (tile_px, tile_px)
         image = np.zeros((height, width, spec.channels), spec.dtype)
+        images = [image] if spec.fixed_hw is not None else [image, image[: height // 2]]
         for encoder in (PNG, JSON):
-            work = partial(infer, image, self._model, encoder.outputs)
-            await _Clock().stage("infer", self._engine, work)
+            for one in images:
+                work = partial(infer, one, self._model, encoder.outputs)
+                await _Clock().stage("infer", self._engine, work)
 
 
 class _Clock:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from torch import Tensor, nn
 
 from delineate.data.files import write_bytes
 from delineate.errors import CheckpointError
+
+_MEND = "Delete it; --resume then starts the steps anew."
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,17 @@ def save_checkpoint(
     write_bytes(path, save(tensors, metadata=header))
 
 
+def check_checkpoint(path: Path, identity: str) -> None:
+    """Look at the header of a checkpoint alone: whether it is of this plan and dataset.
+
+    Raises:
+        CheckpointError: it is not, or the file is damaged.
+    """
+    with _opened(path) as file:
+        header = file.metadata() or {}
+    _refuse_other(header, path, identity)
+
+
 def load_checkpoint(
     path: Path,
     model: nn.Module,
@@ -86,34 +101,45 @@ def load_checkpoint(
     Raises:
         CheckpointError: the file is damaged, or of another plan, dataset or network.
     """
-    mend = "Delete it; --resume then starts the steps anew."
+    with _opened(path) as file:
+        header = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        progress = Progress(**json.loads(header["progress"]))
+    if header.pop("sha256", None) != _digest(tensors, header):
+        raise CheckpointError("was altered: its SHA-256 does not match", where=path, mend=_MEND)
+    if identity is not None:
+        _refuse_other(header, path, identity)
+    weights = {n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError("belongs to another network", where=path, mend=_MEND) from error
+    if optimiser is not None:
+        optimiser.load_state_dict(_optimiser_state(optimiser, tensors))
+    return progress
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The open file; what goes wrong in it is a CheckpointError."""
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        progress = Progress(**json.loads(header["progress"]))
+            yield file
     except FileNotFoundError as error:
         raise CheckpointError("no such file", where=path, mend="Train again.") from error
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise CheckpointError(
-            f"is no readable checkpoint ({error})", where=path, mend=mend
+            f"is no readable checkpoint ({error})", where=path, mend=_MEND
         ) from error
-    if header.pop("sha256", None) != _digest(tensors, header):
-        raise CheckpointError("was altered: its SHA-256 does not match", where=path, mend=mend)
-    if identity is not None and header.get("identity") != identity:
+
+
+def _refuse_other(header: dict[str, str], path: Path, identity: str) -> None:
+    if header.get("identity") != identity:
         raise CheckpointError(
             "belongs to another plan or dataset",
             where=path,
             mend="Resume with the plan and the dataset it was trained with, or train elsewhere.",
         )
-    weights = {n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")}
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CheckpointError("belongs to another network", where=path, mend=mend) from error
-    if optimiser is not None:
-        optimiser.load_state_dict(_optimiser_state(optimiser, tensors))
-    return progress
 
 
 def _optimiser_state(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import suppress
 from pathlib import Path
+
+from delineate.data.files import write_text
 
 
 class Clock:
@@ -24,10 +25,13 @@ class Clock:
         self._written = 0.0
 
     def elapsed_s(self) -> float:
+        """Seconds so far; notes them once a second.
+
+        Raises:
+            OutputError: the disk is full, or the folder cannot be written.
+        """
         now = time.monotonic() - self._start
         if now - self._written >= 1.0:
-            part = self._path.with_suffix(".part")
-            part.write_text(f"{now:.3f}")
-            os.replace(part, self._path)  # noqa: PTH105
+            write_text(self._path, f"{now:.3f}")
             self._written = now
         return now

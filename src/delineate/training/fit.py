@@ -87,16 +87,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Event:
-    """What the loop tells while it runs.
+    """What a training tells while it runs.
 
     Attributes:
-        kind: ``stopped`` when patience has run out.
-        fraction: of the training that is done, 0 to 1.
+        kind: ``reading`` while all samples are read once, if that takes long; ``stopped`` when
+            patience has run out.
+        fraction: of the training that is done, or of the reading, 0 to 1.
         remaining_s: seconds to the end, estimated.
         val_miou: of the newest validation, or None.
     """
 
-    kind: Literal["step", "validation", "stopped"]
+    kind: Literal["reading", "step", "validation", "stopped"]
     step: int
     fraction: float
     remaining_s: float
@@ -107,7 +108,12 @@ class Event:
 
 
 def fit(
-    job: Job, *, resume: bool = False, clock: Clock, watch: Callable[[Event], None] | None = None
+    job: Job,
+    *,
+    resume: bool = False,
+    clock: Clock,
+    cache: SampleCache | None = None,
+    watch: Callable[[Event], None] | None = None,
 ) -> Progress:
     """Train until the duration is over; the best weights on val are in ``job.best``.
 
@@ -118,6 +124,7 @@ def fit(
         job: the training.
         resume: go on from ``job.last`` if it is there.
         clock: counts the seconds, the caller's own work included.
+        cache: a reader of ``job`` that holds samples already.
         watch: told about every step and validation. What it raises ends the training; before a
             KeyboardInterrupt a checkpoint is written.
 
@@ -128,7 +135,7 @@ def fit(
     """
     loop = _Loop(job, clock, watch, resume=resume)
     with RunLog(job.run, loop.state.step) as log:
-        loop.run(log)
+        loop.run(log, SampleCache(job.read) if cache is None else cache)
     return loop.state
 
 
@@ -186,20 +193,16 @@ class _Loop:
     def fraction(self) -> float:
         return self.length.progress(self.state.step, self.clock.elapsed_s())
 
-    def run(self, log: RunLog) -> None:
+    def run(self, log: RunLog, cache: SampleCache) -> None:
         plan = self.job.plan
-        stream = SampleStream(
-            self.job.train,
-            SampleCache(self.job.read),
-            self.job.prepare,
-            plan.batch_size,
-            plan.seed,
-        )
+        stream = SampleStream(self.job.train, cache, self.job.prepare, plan.batch_size, plan.seed)
         # one thread prepares samples beside the network's; OpenCV's own would fight for its cores
         opencv_threads = cv2.getNumThreads()
         cv2.setNumThreads(1)
         batches = stream.batches(self.state.step)
         self.saved_at_s = self.clock.elapsed_s()
+        if isinstance(self.length, StepCount):
+            self.length = replace(self.length, first_step=self.state.step, began_s=self.saved_at_s)
         self.model.train()
         try:
             while (fraction := self.fraction()) < 1 and not self._stale():

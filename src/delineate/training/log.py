@@ -69,7 +69,8 @@ def read_metrics(run: Path) -> list[Row]:
     rows: list[Row] = []
     for raw in csv.DictReader(whole.splitlines()):
         try:
-            rows.append({n: float(raw[n]) if raw[n] else None for n in COLUMNS})
-        except (TypeError, ValueError, KeyError):
+            row: Row = {n: float(raw[n]) if raw[n] else None for n in COLUMNS}
+            rows.append({**row, "step": int(row["step"] or 0)})
+        except (TypeError, ValueError, KeyError, OverflowError):
             break
     return rows

@@ -21,15 +21,24 @@ def learning_rate_factor(progress: float, warmup: float) -> float:
 
 @dataclass
 class StepCount:
-    """A training of a fixed number of steps."""
+    """A training of a fixed number of steps.
+
+    Attributes:
+        steps: in all.
+        first_step: steps done when the loop of this process began.
+        began_s: seconds that the run had taken by then; the set-up is no part of a step.
+    """
 
     steps: int
+    first_step: int = 0
+    began_s: float = 0.0
 
     def progress(self, step: int, elapsed_s: float) -> float:  # noqa: ARG002
         return step / self.steps
 
     def remaining_s(self, step: int, elapsed_s: float) -> float:
-        return elapsed_s / max(step, 1) * (self.steps - step)
+        done = max(step - self.first_step, 1)
+        return (elapsed_s - self.began_s) / done * (self.steps - step)
 
 
 @dataclass

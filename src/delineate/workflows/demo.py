@@ -15,9 +15,9 @@ import numpy as np
 
 from delineate.bundle.load import Bundle, load
 from delineate.config import Duration
-from delineate.data.dataset import Dataset, read_pair
+from delineate.data.dataset import INFO_FILE, Dataset, read_pair
 from delineate.data.files import atomic_folder
-from delineate.data.tissue import TissueSettings, synthesise
+from delineate.data.synth import TissueSettings, synthesise
 from delineate.engines.classical import ColourPredictor, OtsuPredictor
 from delineate.evaluation.evaluate import evaluate as score
 from delineate.serving.server import running
@@ -76,7 +76,8 @@ def demo(
     """
     out, settings = Path(out), settings or DemoSettings()
     stages = _Stages(say)
-    with atomic_folder(out, force=force):  # an empty folder of that name, an old one gone
+    # an empty folder of that name, an old one gone
+    with atomic_folder(out, marker=f"data/{INFO_FILE}", force=force):
         pass
     with stages.stage("generate", f"{settings.images + settings.test_images} images of tissue"):
         data, held_out = _generate(out, settings)
@@ -91,8 +92,8 @@ def demo(
         wanted = TissueSettings(
             n=1, size=settings.large_px, seed=settings.seed + 2000, held_out=True
         )
-        large, truth = wanted.sample(0)
-        labels, tiles = _predict_large(bundle, large)
+        large = wanted.sample(0)
+        labels, tiles = _predict_large(bundle, large.image)
     with stages.stage("serve", "the bundle over HTTP, and one question"):
         sample = labelled(Dataset.open(held_out), "val")[0]
         answer, server_timing = _ask(bundle, sample.image)
@@ -102,8 +103,8 @@ def demo(
         test=test,
         dice=dice,
         example=read_pair(sample, Dataset.open(held_out).info),
-        large=(large, labels),
-        large_dice=_dice(labels, truth, bundle.spec.classes.index(FOREGROUND)),
+        large=(large.image, labels),
+        large_dice=_dice(labels, large.labels, bundle.spec.classes.index(FOREGROUND)),
         large_tiles=tiles,
         answer=answer,
         server_timing=server_timing,
@@ -138,15 +139,16 @@ class _Stage:
 
 def _generate(out: Path, settings: DemoSettings) -> tuple[Path, Path]:
     data, held_out = out / "tissue", out / "held-out"
-    synthesise(data, n=settings.images, size=settings.size_px, seed=settings.seed)
-    synthesise(
-        held_out,
+    train_and_val = TissueSettings(n=settings.images, size=settings.size_px, seed=settings.seed)
+    synthesise(data, train_and_val)
+    test = TissueSettings(
         n=settings.test_images,
         size=settings.size_px,
         seed=settings.seed + 1000,
         val_fraction=1.0,
         held_out=True,
     )
+    synthesise(held_out, test)
     return data, held_out
 
 

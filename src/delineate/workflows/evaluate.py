@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from jaxtyping import Shaped
 
 from delineate.bundle.load import Bundle, load
 from delineate.bundle.manifest import Manifest
+from delineate.data.class_map import ClassMap
 from delineate.data.dataset import Dataset, Sample, read_pair
 from delineate.data.images import fit_channels
+from delineate.data.palette import Colour
 from delineate.errors import DatasetError, ImageError
 from delineate.evaluation.evaluate import Evaluation, ImageScore
 from delineate.evaluation.evaluate import evaluate as score
@@ -91,6 +94,33 @@ def _refuse_other_classes(data: Dataset, manifest: Manifest) -> None:
     )
 
 
+@dataclass(frozen=True)
+class _Terms:
+    """The classes in which truth and prediction are compared, and the way of both to them."""
+
+    classes: tuple[str, ...]
+    ignore_index: int | None
+    colours: tuple[Colour, ...]
+    of_truth: Callable[[LabelMap], LabelMap]
+    of_prediction: Callable[[LabelMap], LabelMap]
+
+
+def _terms(data: Dataset, manifest: Manifest, class_map: str | None) -> _Terms:
+    if class_map is None:
+        _refuse_other_classes(data, manifest)
+        ignore = data.info.ignore_index
+        return _Terms(manifest.class_names, ignore, manifest.colours, _as_it_is, _as_it_is)
+    truth, prediction = ClassMap.parse(class_map).over_both(
+        data.info.classes, data.info.ignore_index, manifest.class_names
+    )
+    colours = prediction.colours(manifest.colours) or manifest.colours
+    return _Terms(truth.classes, truth.ignore_index, colours, truth.apply, prediction.apply)
+
+
+def _as_it_is(labels: LabelMap) -> LabelMap:
+    return labels
+
+
 def evaluate(
     bundle: Bundle | Path | str,
     dataset: Path | str,
@@ -98,7 +128,8 @@ def evaluate(
     split: str = "val",
     engine: str = "auto",
     device: str = "cpu",
-    report: Path | None = None,
+    class_map: str | None = None,
+    report: Path | str | None = None,
     on_progress: Callable[[int, ImageScore], None] | None = None,
 ) -> Evaluation:
     """Score a bundle on a split of a dataset.
@@ -111,6 +142,8 @@ def evaluate(
         split: which split.
         engine: ``auto``, ``onnxruntime`` or ``openvino``, when ``bundle`` is a path.
         device: ``cpu``, ``cuda`` or ``gpu``, when ``bundle`` is a path.
+        class_map: classes renamed or joined, ``car=vehicle,truck=vehicle,*=background``, of the
+            dataset and of the bundle alike; then both must come to the same names, in any order.
         report: write an HTML report there.
         on_progress: called after every image.
 
@@ -120,27 +153,31 @@ def evaluate(
     loaded = bundle if isinstance(bundle, Bundle) else load(bundle, engine=engine, device=device)
     data = Dataset.open(Path(dataset))
     manifest = loaded.manifest
-    _refuse_other_classes(data, manifest)
+    terms = _terms(data, manifest, class_map)
 
     def read(sample: Sample) -> tuple[Image, LabelMap]:
         image, mask = read_pair(sample, data.info)
-        return as_input(image, loaded.spec, sample.image), mask
+        return as_input(image, loaded.spec, sample.image), terms.of_truth(mask)
 
-    predict = predict_with(loaded)
+    whole = predict_with(loaded)
+
+    def predict(image: Image) -> LabelMap:
+        return terms.of_prediction(whole(image))
+
     found = score(
         labelled(data, split),
         read,
         predict,
-        classes=manifest.class_names,
-        ignore_index=data.info.ignore_index,
+        classes=terms.classes,
+        ignore_index=terms.ignore_index,
         on_progress=on_progress,
     )
     if report is not None:
         write_report(
             found,
-            report,
+            Path(report),
             title=f"{manifest.name} on {data.path.name}, {split}",
-            colours=manifest.colours,
+            colours=terms.colours,
             read=read,
             predict=predict,
             provenance=_provenance(loaded, data, split),

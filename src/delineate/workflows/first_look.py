@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float64, Shaped
 
 from delineate.config import Normalisation, Plan
 from delineate.data.dataset import DatasetInfo, Sample, read_pair
@@ -15,6 +15,7 @@ from delineate.types import Image, LabelMap, PixelType
 
 LOOKED_AT = 200  # images at most, evenly spread
 SMALLEST_HALVED_PX = 320  # smaller images keep their resolution by default
+CONSTANT = 1e-6  # standard deviation, as a share of the mean, that is rounding
 HEAVIEST = 8.0  # largest class weight, in units of the smallest
 
 
@@ -40,36 +41,45 @@ def look_at(samples: tuple[Sample, ...], info: DatasetInfo) -> FirstLook:
     """Look at up to 200 training images and masks, evenly spread.
 
     Raises:
-        ImageError: an image has another pixel type or another number of channels than the first
-            (grey goes with RGB).
+        ImageError: an image has another pixel type or another number of channels than the others
+            (grey goes with RGB, whichever comes first).
         MaskError: a mask does not fit its image or the classes.
     """
     count = min(LOOKED_AT, len(samples))
     chosen = [samples[i] for i in np.linspace(0, len(samples) - 1, count).round().astype(int)]
     first, _ = read_pair(chosen[0], info)
-    sums = np.zeros((3, first.shape[2]))
+    channels = first.shape[2]
+    sums = np.zeros((3, channels))
     classes = np.zeros(len(info.classes), np.int64)
     smallest = min(first.shape[:2])
     for sample in chosen:
         image, mask = read_pair(sample, info)
-        image = _alike(image, sample, first.shape[2], first.dtype.name)
+        if (channels, image.shape[2]) == (1, 3):  # grey so far, and the first in colour
+            channels, sums = 3, np.repeat(sums, 3, axis=1)
+        image = _alike(image, sample, channels, first.dtype.name)
         smallest = min(smallest, *image.shape[:2])
         values = image.reshape(-1, image.shape[2]).astype(np.float64)
         sums += [np.full(image.shape[2], len(values)), values.sum(0), (values**2).sum(0)]
         counted = mask if info.ignore_index is None else mask[mask != info.ignore_index]
         classes += np.bincount(counted.reshape(-1), minlength=len(classes))
-    mean = sums[1] / sums[0]
-    std = np.sqrt(np.maximum(sums[2] / sums[0] - mean**2, 0))
     return FirstLook(
-        channels=first.shape[2],
+        channels=channels,
         dtype=pixel_type(first),
-        normalisation=Normalisation(
-            mean=tuple(round(float(v), 6) for v in mean),
-            # a constant channel carries nothing; it must not be divided by zero
-            std=tuple(round(float(v), 6) if v > 1e-6 else 1.0 for v in std),
-        ),
+        normalisation=_normalisation(sums),
         smallest_side_px=smallest,
         class_shares=tuple(float(v) for v in classes / max(int(classes.sum()), 1)),
+    )
+
+
+def _normalisation(sums: Float64[np.ndarray, "3 c"]) -> Normalisation:
+    """From count, sum and sum of squares, each (C,), to seven significant digits."""
+    mean = sums[1] / sums[0]
+    std = np.sqrt(np.maximum(sums[2] / sums[0] - mean**2, 0))
+    # a constant channel carries nothing; it must not be divided by zero or by rounding
+    constant = std <= CONSTANT * np.abs(mean)
+    return Normalisation(
+        mean=tuple(float(f"{v:.7g}") for v in mean),
+        std=tuple(float(f"{v:.7g}") for v in np.where(constant, 1.0, std)),
     )
 
 
@@ -95,8 +105,8 @@ def _alike(image: Image, sample: Sample, channels: int, dtype: str) -> Shaped[np
         return fit_channels(image, channels, str(sample.image))
     if image.shape[2] != channels or image.dtype != dtype:
         raise ImageError(
-            f"has {image.shape[2]} channels of {image.dtype}, and the first image for training "
-            f"has {channels} of {dtype}",
+            f"has {image.shape[2]} channels of {image.dtype}, and the other images for training "
+            f"have {channels} of {dtype}",
             where=sample.image,
             mend="Convert the images of a dataset to one kind.",
         )

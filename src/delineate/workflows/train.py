@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import re
-import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,14 +28,16 @@ from delineate.config import (
 )
 from delineate.data.augment import Augmentation, SampleAugmentation, as_augmentation
 from delineate.data.dataset import Dataset
-from delineate.data.files import refuse_existing, write_text
+from delineate.data.files import write_text
 from delineate.errors import OutputError, SettingsError
 from delineate.evaluation.evaluate import Evaluation
 from delineate.evaluation.report import write_report
 from delineate.export import Exported, draft_manifest, export_bundle
-from delineate.training.checkpoint import load_checkpoint
+from delineate.training.check import read_all
+from delineate.training.checkpoint import check_checkpoint, load_checkpoint
 from delineate.training.clock import Clock
 from delineate.training.fit import Event, Job, fit
+from delineate.training.folder import clear, locked, refuse_folder
 from delineate.training.stream import Crop, Prepare
 from delineate.types import Image, LabelMap
 from delineate.workflows.evaluate import labelled, predict_with
@@ -106,6 +109,8 @@ def train(
 ) -> TrainResult:
     """Train a network on a dataset and export it.
 
+    Every image and mask is read once before anything is written.
+
     Args:
         dataset: a canonical dataset with the splits train and val.
         out: the run's folder; it holds plan, log, checkpoints, report and bundle.
@@ -117,30 +122,57 @@ def train(
 
     Raises:
         DatasetError: no such dataset, or a split is missing.
+        ImageError, MaskError: an image or a mask is wrong.
         SettingsError: the plan does not fit the dataset, or there is nothing to resume.
-        OutputError: ``out`` exists and neither ``resume`` nor ``force`` is set.
+        CheckpointError: what should be resumed is damaged or of another plan or dataset.
+        OutputError: ``out`` exists and neither ``resume`` nor ``force`` is set, holds something
+            that is no run, or another process trains in it.
     """
     began = time.monotonic()
     data, out = Dataset.open(Path(dataset)), Path(out)
     if settings.resume:
         plan = _resumed_plan(out, plan, changes)
-    elif not settings.force:
-        refuse_existing(out)
+    else:
+        refuse_folder(out, force=settings.force)
     name = _bundle_name(out, settings.name)
     fingerprint = data.fingerprint()
     job = _job(data, out, plan, {} if settings.resume else changes or {}, fingerprint, settings)
     if augmentation is not None:
-        own = as_augmentation(augmentation, crop_px=job.plan.crop_px)
+        own = as_augmentation(
+            augmentation,
+            crop_px=job.plan.crop_px,
+            classes=len(job.classes),
+            ignore_index=job.ignore_index,
+        )
         job = replace(job, prepare=_prepare(own))
     job.build()  # refuses what cannot be built before anything is written or replaced
+    if settings.resume and job.last.exists():
+        check_checkpoint(job.last, job.identity)
+    cache = read_all(job.train, job.val, job.read, _tell_reading(watch))
     run = _Run(job, data, fingerprint, name, settings)
-    clock = _start(run, began)
-    progress = fit(job, resume=settings.resume, clock=clock, watch=watch)
-    exported = _export(run)
-    _report(run, exported)
-    result = TrainResult(out, run.bundle, progress.step, clock.elapsed_s(), exported)
-    write_text(out / "result.json", json.dumps(result.to_dict(), indent=2))
+    with _started(run, began) as clock:
+        progress = fit(job, resume=settings.resume, clock=clock, cache=cache, watch=watch)
+        exported = _export(run)
+        _report(run, exported)
+        result = TrainResult(out, run.bundle, progress.step, clock.elapsed_s(), exported)
+        write_text(out / "result.json", json.dumps(result.to_dict(), indent=2))
     return result
+
+
+def _tell_reading(watch: Callable[[Event], None] | None) -> Callable[[float], None] | None:
+    if watch is None:
+        return None
+    event = Event(
+        kind="reading",
+        step=0,
+        fraction=0.0,
+        remaining_s=math.nan,
+        loss=math.nan,
+        images_per_s=0.0,
+        val_miou=None,
+        best_miou=None,
+    )
+    return lambda fraction: watch(replace(event, fraction=fraction))
 
 
 def _resumed_plan(out: Path, plan: Plan | None, changes: Mapping[str, Any] | None) -> Plan:
@@ -170,20 +202,10 @@ class _Run:
         return self.job.run / f"{self.name}.bundle"
 
 
-def _start(run: _Run, began: float) -> Clock:
-    """Make the run's folder, without what an earlier run or a kill has left, and note what runs."""
+@contextmanager
+def _started(run: _Run, began: float) -> Iterator[Clock]:
+    """The run's folder, locked, without what an earlier run or a kill left, and with a note."""
     job, settings, out = run.job, run.settings, run.job.run
-    try:
-        (out / "checkpoints").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot be made ({error.strerror})", where=out) from error
-    old = list((out / "checkpoints").glob(".*.part"))
-    if not settings.resume:
-        names = ("clock", "metrics.csv", "result.json", "report.html")
-        old += [*(out / name for name in names), job.last, job.best]
-        shutil.rmtree(out / "tensorboard", ignore_errors=True)
-    for path in old:
-        path.unlink(missing_ok=True)
     record = {
         "dataset": str(run.data.path),
         "dataset_sha256": run.dataset_sha256,
@@ -191,9 +213,18 @@ def _start(run: _Run, began: float) -> Clock:
         "command": settings.command,
         "machine": f"{platform.machine()} {platform.system()}, Python {platform.python_version()}",
     }
-    write_text(out / "plan.yaml", dump_yaml(job.plan))
-    write_text(out / "run.json", json.dumps(record, indent=2))
-    return Clock(out / "clock", settings.spent_s + time.monotonic() - began)
+    with locked(out):
+        if not settings.resume:  # another process may have made a run while this one read
+            refuse_folder(out, force=settings.force)
+        clear(out, all_of_it=not settings.resume)
+        # first the plan: by it a folder is known as a run, whenever this is killed
+        write_text(out / "plan.yaml", dump_yaml(job.plan))
+        write_text(out / "run.json", json.dumps(record, indent=2))
+        try:
+            (out / "checkpoints").mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot be made ({error.strerror})", where=out) from error
+        yield Clock(out / "clock", settings.spent_s + time.monotonic() - began)
 
 
 def _bundle_name(out: Path, wanted: str | None) -> str:

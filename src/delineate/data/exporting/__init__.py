@@ -1,0 +1,1 @@
+"""The canonical dataset -> other people's label formats."""

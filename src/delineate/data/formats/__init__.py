@@ -1,0 +1,1 @@
+"""Label formats: one file each, from files to items whose labels are read when asked for."""

@@ -1,0 +1,86 @@
+"""Objects -> label map and instance map, painted one over the other."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from delineate.data.formats.source import Labels
+from delineate.errors import MaskError
+
+LARGEST_INSTANCE = 65535
+
+
+class Canvas:
+    """A label map and an instance map on which objects are painted; later ones cover earlier.
+
+    Args:
+        hw: height and width in pixels.
+        fill: class of pixels that no object covers.
+        largest_id: the largest class id or ignore index that is painted; beyond 255 the label map
+            is ``uint16``.
+        where: names the image in messages.
+    """
+
+    def __init__(self, hw: tuple[int, int], *, fill: int, largest_id: int, where: str) -> None:
+        height, width = hw
+        self._where = where
+        # columns first, as COCO's runs go; everything else sees the transposed view
+        self._classes = np.full(
+            (width, height), fill, np.uint8 if max(largest_id, fill) < 256 else np.uint16
+        )
+        self._instances = np.zeros((width, height), np.uint16)
+        self._objects = 0
+
+    def new_instance(self) -> int:
+        """The id of one more object, from 1.
+
+        Raises:
+            MaskError: there are more than an instance map can hold.
+        """
+        if self._objects == LARGEST_INSTANCE:
+            raise MaskError(
+                f"has more than {LARGEST_INSTANCE} objects, the most that 16 bits can number",
+                where=self._where,
+                mend="Cut the image into parts, or join objects.",
+            )
+        self._objects += 1
+        return self._objects
+
+    def paint(
+        self,
+        mask: Bool[np.ndarray, "mask_h mask_w"],
+        class_id: int,
+        *,
+        instance: int = 0,
+        top_left: tuple[int, int] = (0, 0),
+    ) -> None:
+        """Give the pixels of ``mask`` to a class and, unless 0, to an object.
+
+        Args:
+            mask: the part of the image that begins at ``top_left``; what lies outside is cut off.
+            instance: from :meth:`new_instance`; 0 for pixels of no single object.
+        """
+        top, left = top_left
+        width, height = self._classes.shape
+        first_row, first_column = max(0, -top), max(0, -left)
+        mask = mask[first_row : height - top, first_column : width - left]
+        rows = slice(top + first_row, top + first_row + mask.shape[0])
+        columns = slice(left + first_column, left + first_column + mask.shape[1])
+        self._classes.T[rows, columns][mask] = class_id
+        self._instances.T[rows, columns][mask] = instance
+
+    def paint_pixels(
+        self,
+        pixels: Int64[np.ndarray, " p"],
+        class_ids: int | Int64[np.ndarray, " p"],
+        instances: int | Int64[np.ndarray, " p"],
+    ) -> None:
+        """Give single pixels, counted down the columns; of repeated ones the last counts."""
+        self._classes.reshape(-1)[pixels] = class_ids
+        self._instances.reshape(-1)[pixels] = instances
+
+    def labels(self) -> Labels:
+        """What was painted; the instance map is left out when no object was."""
+        instances = np.ascontiguousarray(self._instances.T) if self._objects else None
+        return Labels(np.ascontiguousarray(self._classes.T), instances)
