@@ -48,7 +48,7 @@ data = dm.Dataset.import_from(root, "coco_instances")
 data.transform("polygons_to_masks")
 began = time.perf_counter()
 thresholds = dict(few_samples_thr=1, imbalance_ratio_thr=50, far_from_mean_thr=5,
-                  dominance_ratio_thr=0.8, topk_bins_ratio=0.1)
+                  dominance_ratio_thr=0.8, topk_bins=0.1)
 validator = SegmentationValidator(**thresholds)
 validator.generate_reports(validator.compute_statistics(data))
 checked = time.perf_counter() - began

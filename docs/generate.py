@@ -125,7 +125,7 @@ def _bounds(field: FieldInfo) -> str:
     text = " ".join(str(item) for item in field.metadata)
     limits = {k: float(v) for k, v in re.findall(r"\b(ge|gt|le|lt)=([-\d.e]+)", text)}
     if "ge" in limits and "le" in limits:
-        return f", {limits['ge']:g} to {limits['le']:g}"
+        return f", {limits['ge']:.10g} to {limits['le']:.10g}"
     words = {"ge": "{:g} or more", "gt": "more than {:g}", "le": "at most {:g}", "lt": "under {:g}"}
     return "".join(", " + words[key].format(value) for key, value in limits.items())
 

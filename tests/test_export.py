@@ -154,7 +154,8 @@ def test_golden_outputs_are_those_of_the_graph(made, val):
         assert load(out, engine=engine).verify() == 4
     bundle = load(out, engine="onnxruntime")
     golden = np.load(io.BytesIO((out / golden_name("float32", val[2].name)).read_bytes()))
-    found = bundle.predict(_read(val[2])[0][None], ("labels", "summary"))
+    corner = _read(val[2])[0][None, :32, :32]  # the images are larger than a tile
+    found = bundle.predict(corner, ("labels", "summary"))
     np.testing.assert_array_equal(golden["labels"], found["labels"][0])
     np.testing.assert_allclose(golden["summary"], found["summary"][0], rtol=1e-6)
 

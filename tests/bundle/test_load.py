@@ -15,7 +15,7 @@ from delineate.bundle.graph import Wrapping, finish
 from delineate.bundle.load import golden_name, golden_outputs, load
 from delineate.bundle.manifest import Tolerance, Variant, read_manifest
 from delineate.bundle.store import write_bundle
-from delineate.config import Normalisation
+from delineate.config import Normalisation, TilingSettings
 from delineate.engines.onnxruntime import OnnxRuntimePredictor
 from delineate.errors import BundleError, EngineError, SettingsError
 from delineate.types import OUTPUTS, Predictor, PredictorSpec
@@ -232,9 +232,7 @@ def test_a_network_of_one_size_sees_the_corner(forge, shape):
 def test_a_large_canary_is_seen_up_to_a_tile(parts, tmp_path):
     manifest, files = parts
     tiling = TilingSettings(tile_px=32, overlap_px=8)
-    predictor = OnnxRuntimePredictor(
-        onnx.load_from_string(files["model.onnx"]), manifest.spec()
-    )
+    predictor = OnnxRuntimePredictor(onnx.load_from_string(files["model.onnx"]), manifest.spec())
     image = np.random.default_rng(0).integers(0, 256, (90, 20, 3), np.uint8)
     golden = golden_outputs(predictor, image, 32)
     assert golden["labels"].shape == (32, 20)

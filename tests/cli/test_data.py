@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from delineate.cli.console import Interrupted
 from delineate.cli.data import app
 from delineate.data.dataset import Dataset
 from delineate.errors import MaskError
@@ -36,9 +37,13 @@ def test_import_then_check(source: Path, tmp_path: Path) -> None:
     assert json.loads(done.stdout) == {
         "path": str(out),
         "classes": ["background", "cell"],
+        "format": "binary",
         "samples": {"train": 3, "val": 1},
         "pixels": {"0": 168, "1": 24},
+        "objects": None,
+        "reused": 0,
         "dropped": [],
+        "notes": [],
     }
     assert Dataset.open(out).info.colours == ((0, 0, 0), (255, 128, 0))
     done = RUN.invoke(app, ["check", str(out)])
@@ -78,3 +83,34 @@ def test_wrong_options_and_files(source: Path, tmp_path: Path) -> None:
     done = RUN.invoke(app, arguments)
     assert isinstance(done.exception, MaskError)
     assert not (tmp_path / "out").exists()
+
+
+def test_values_that_are_none(source: Path, tmp_path: Path) -> None:
+    done = RUN.invoke(app, ["import", str(source), "-o", str(tmp_path / "o"), "--values", "a=b"])
+    assert done.exit_code == 2
+    assert "'a=b' is no VALUE=CLASS, such as 128=cytoplasm (0 to 65535)" in " ".join(
+        done.stderr.replace("│", " ").split()
+    )
+
+
+def test_values_and_a_map(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ["--values", "0=nothing, 1=cell, 255=cell", "--map", "cell=thing"]
+    done = RUN.invoke(app, ["import", str(source), "-o", str(out), *options])
+    assert done.exit_code == 0, done.stderr
+    assert "(read as values)" in done.stdout
+    assert Dataset.open(out).info.classes == ("background", "nothing", "thing")
+
+
+def test_an_import_that_is_stopped_says_how_to_go_on(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("delineate.cli.data_import.import_dataset", stop)
+    done = RUN.invoke(app, ["import", str(source), "-o", str(tmp_path / "o")])
+    assert isinstance(done.exception, Interrupted)
+    assert done.exception.mend == (
+        "What was imported is kept; the same command goes on from there."
+    )

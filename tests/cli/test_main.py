@@ -231,7 +231,7 @@ def test_an_error_of_the_system(wrong: Run, monkeypatch: pytest.MonkeyPatch) -> 
     def fail(path: object) -> None:
         raise OSError(errno.EIO, "Input/output error", str(path))
 
-    monkeypatch.setattr("delineate.cli.data.check_dataset", lambda path, **_: fail(path))
+    monkeypatch.setattr("delineate.cli.data_check.check_dataset", lambda path, **_: fail(path))
     assert wrong("data", "check", "somewhere") == "somewhere: Input/output error."
 
 
@@ -243,7 +243,7 @@ def test_a_mistake_of_our_own_keeps_its_traceback(
     def fail(path: object, **_: object) -> None:
         raise ZeroDivisionError(path)
 
-    monkeypatch.setattr("delineate.cli.data.check_dataset", fail)
+    monkeypatch.setattr("delineate.cli.data_check.check_dataset", fail)
     monkeypatch.setattr("sys.argv", ["delineate", "data", "check", "somewhere"])
     with pytest.raises(ZeroDivisionError):
         main()
@@ -256,7 +256,7 @@ def test_ctrl_c(
     def interrupt(path: object, **_: object) -> None:
         raise KeyboardInterrupt(path)
 
-    monkeypatch.setattr("delineate.cli.data.check_dataset", interrupt)
+    monkeypatch.setattr("delineate.cli.data_check.check_dataset", interrupt)
     done = delineate(*arguments)
     assert (done.status, done.out) == (130, "")
     assert done.err.splitlines()[-1] == "interrupted; what was finished is kept"

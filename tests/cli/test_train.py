@@ -156,3 +156,28 @@ def test_what_is_said_while_it_trains(
         "step 4: mIoU on val nan (best nan)",
         "step 5: stopped, the score on val gets no better",
     ]
+
+
+def test_reading_is_said_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("delineate.cli.train.time", SimpleNamespace(monotonic=lambda: now))
+    with Watching() as watch:
+        for done in (0.25, 0.5):
+            watch(event("reading", step=0, fraction=done))
+        now += 16
+        watch(event("reading", step=0, fraction=0.75))
+    assert capsys.readouterr().err.splitlines() == [
+        "reading every image and mask once, 25% done",
+        "reading every image and mask once, 75% done",
+    ]
+
+
+def test_a_seed_that_is_too_large(wrong: Run, trained: Any, tmp_path: Path) -> None:
+    message = wrong("train", trained.dataset, "-o", tmp_path / "run", "--steps", 2,
+                    "--seed", "99999999999999999999")  # fmt: skip
+    assert message == (
+        "the plan: seed: Input should be less than or equal to 2147483647 (found "
+        "99999999999999999999)."
+    )

@@ -94,6 +94,20 @@ def test_what_changed_after_a_kill_is_read_again(source: Path, tmp_path: Path) -
     assert content(out) == content(tmp_path / "whole")
 
 
+def test_other_splits_after_a_kill(source: Path, tmp_path: Path) -> None:
+    def kill(done: int, total: int) -> None:
+        if done == total:
+            raise Killed
+
+    settings = ImportSettings(source=source, out=tmp_path / "out", classes=("a", "b"))
+    with pytest.raises(Killed):
+        import_dataset(settings, progress=kill)
+    assert run(source, tmp_path / "out", val_fraction=0).reused == 12
+    run(source, tmp_path / "whole", val_fraction=0)
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir() if p.is_dir()) == ["images", "masks"]
+
+
 def test_other_settings_take_nothing_over(source: Path, tmp_path: Path) -> None:
     run(source, tmp_path / "out")
     assert run(source, tmp_path / "out", update=True).reused == 12

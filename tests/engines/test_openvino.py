@@ -11,7 +11,7 @@ from onnx import helper
 from delineate.bundle.graph import Wrapping, finish
 from delineate.config import Normalisation
 from delineate.engines import openvino
-from delineate.engines.openvino import STATIC_SHAPES, OpenVinoPredictor
+from delineate.engines.openvino import STATIC_AFTER, STATIC_SHAPES, OpenVinoPredictor
 from delineate.errors import EngineError, MissingExtraError
 from delineate.types import OUTPUTS, PredictorSpec
 
@@ -93,7 +93,9 @@ def test_sizes_by_turns_do_not_compile_at_every_call(finished, monkeypatch):
     monkeypatch.setattr(openvino, "STATIC_SHAPES", 2)
     predictor = OpenVinoPredictor(finished, SPEC, threads=1)
     compile_one, count = predictor._compile, []
-    monkeypatch.setattr(predictor, "_compile", lambda *key: (count.append(key), compile_one(*key))[1])
+    monkeypatch.setattr(
+        predictor, "_compile", lambda *key: (count.append(key), compile_one(*key))[1]
+    )
     for _ in range(6):
         for height in (4, 5, 6):
             predictor.predict(_image(height, 6))
@@ -140,4 +142,7 @@ def test_a_graph_it_refuses(forge):
     predictor.predict(np.zeros((1, 8, 8, 3), np.uint8), OUTPUTS)
     with pytest.raises(EngineError) as caught:
         predictor.predict(np.zeros((1, 8, 9, 3), np.uint8))
+    assert "refuses the graph for batches of shape (1, 8, 9, 3) (" in str(caught.value)
+    with pytest.raises(EngineError) as caught:
+        predictor.predict(np.zeros((1, 8, 9, 3), np.uint8), OUTPUTS)  # by the network of free shape
     assert "fails on a batch of shape (1, 8, 9, 3) (" in str(caught.value)

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from delineate.config import Normalisation
 from delineate.data.dataset import Dataset, read_pair
 from delineate.data.images import read_image
-from delineate.workflows.first_look import FirstLook, balancing_weights, default_plan, look_at
+from delineate.errors import ImageError
+from delineate.workflows.first_look import (
+    FirstLook,
+    balancing_weights,
+    default_plan,
+    look_at,
+    read_alike,
+)
 
 Make = Callable[..., Path]
 
@@ -23,14 +30,65 @@ def looked(path: Path) -> FirstLook:
     return look_at(data.split("train"), data.info)
 
 
+@pytest.mark.parametrize("grey", [{0}, {2}, {0, 1, 2}])
 def test_grey_images_go_with_colour(
-    tmp_path: Path, make_dataset: Make, make_picture: Callable[..., Any], save_image: Any
+    tmp_path: Path,
+    make_dataset: Make,
+    make_picture: Callable[..., Any],
+    save_image: Any,
+    grey: set[int],
 ) -> None:
     path = make_dataset(tmp_path / "data")
-    image, _ = make_picture(2, channels=1)
-    save_image(path / "train/images/train2.png", image)
+    pixels = []
+    for i in range(4):
+        image, _ = make_picture(i, channels=1 if i in grey else 3)
+        save_image(path / f"train/images/train{i}.png", image)
+        pixels.append(np.broadcast_to(image, (*image.shape[:2], 3)).reshape(-1, 3))
     found = looked(path)
     assert (found.channels, found.dtype, found.smallest_side_px) == (3, "uint8", 40)
+    together = np.concatenate(pixels)
+    assert found.normalisation.mean == pytest.approx(together.mean(0), rel=1e-6)
+    assert found.normalisation.std == pytest.approx(together.std(0), rel=1e-6)
+    data = Dataset.open(path)
+    shapes = {read_alike(s, data.info, found)[0].shape for s in data.split("train")}
+    assert shapes == {(48, 40, 3)}
+
+
+def test_four_channels_among_grey(
+    tmp_path: Path, make_dataset: Make, make_picture: Callable[..., Any], save_image: Any
+) -> None:
+    path = make_dataset(tmp_path / "data", channels=4)
+    image, _ = make_picture(0, channels=1)
+    (path / "train/images/train0.tif").unlink()
+    save_image(path / "train/images/train0.png", image)
+    with pytest.raises(ImageError) as caught:
+        looked(path)
+    assert str(caught.value) == (
+        f"{path / 'train/images/train1.tif'}: has 4 channels of uint8, and the other images for "
+        "training have 1 of uint8. Convert the images of a dataset to one kind."
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-30, 1.0, 1e6])
+def test_values_of_any_scale_keep_seven_digits(
+    tmp_path: Path, make_dataset: Make, save_image: Any, scale: float
+) -> None:
+    path = make_dataset(tmp_path / "data", train=1, channels=4)
+    image = np.random.default_rng(0).uniform(1, 4, (48, 40, 4)) * scale
+    save_image(path / "train/images/train0.tif", image.astype(np.float32))
+    found = looked(path).normalisation
+    pixels = image.astype(np.float32).astype(np.float64).reshape(-1, 4)
+    assert found.mean == pytest.approx(pixels.mean(0), rel=1e-6, abs=0)
+    assert found.std == pytest.approx(pixels.std(0), rel=1e-6, abs=0)
+
+
+@pytest.mark.parametrize("value", [0.0, 3e-6, 0.1, 1e7])
+def test_constant_float_values_are_not_divided_by_rounding(
+    tmp_path: Path, make_dataset: Make, save_image: Any, value: float
+) -> None:
+    path = make_dataset(tmp_path / "data", train=1, channels=4)
+    save_image(path / "train/images/train0.tif", np.full((48, 40, 4), value, np.float32))
+    assert looked(path).normalisation.std == (1.0,) * 4
 
 
 def test_measured_pixels_are_those_of_numpy(tmp_path: Path, make_dataset: Make) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,16 +14,21 @@ from safetensors.torch import load_file
 
 from delineate.bundle.load import load
 from delineate.config import Duration, Plan, load_yaml
+from delineate.data.augment import as_augmentation
 from delineate.data.dataset import Dataset
+from delineate.data.images import read_image
 from delineate.errors import (
+    CheckpointError,
     DatasetError,
     DelineateError,
     ImageError,
+    MaskError,
     ModelError,
     OutputError,
     SettingsError,
 )
 from delineate.training.fit import Event
+from delineate.training.folder import locked
 from delineate.workflows.train import TrainSettings, train
 
 Make = Callable[..., Path]
@@ -52,6 +58,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, make_dataset: Make) -> Path:
 def test_what_a_training_leaves(trained: Any) -> None:
     names = {path.name for path in trained.run.iterdir()}
     assert names == {
+        ".lock",
         "checkpoints",
         "clock",
         "first.bundle",
@@ -179,8 +186,8 @@ def test_force_begins_anew_and_leaves_what_is_not_ours(
         train(trained.dataset, run, changes=tiny, settings=settings, watch=stop)
     assert caught.value.args == (1,)
     names = {path.name for path in run.iterdir()}
-    assert {"notes.txt", "first.bundle", "plan.yaml"} <= names  # the old bundle until a new is made
-    assert not {"report.html", "result.json"} & names
+    assert {"notes.txt", "plan.yaml"} <= names
+    assert not {"first.bundle", "report.html", "result.json"} & names
     assert list((run / "checkpoints").iterdir()) == []
     assert len(list((run / "tensorboard").iterdir())) == 1
 
@@ -254,8 +261,8 @@ def test_an_image_of_another_kind(
     save_image(path / "train/images/train2.png", image)
     message = refused(ImageError, path, tmp_path / "run")
     assert message == (
-        f"{path / 'train/images/train2.png'}: has 3 channels of uint16, and the first image for "
-        "training has 3 of uint8. Convert the images of a dataset to one kind."
+        f"{path / 'train/images/train2.png'}: has 3 channels of uint16, and the other images for "
+        "training have 3 of uint8. Convert the images of a dataset to one kind."
     )
 
 
@@ -271,6 +278,7 @@ def test_a_validation_image_of_another_kind(
     save_image(path / "val/images/val0.png", image)
     message = refused(ImageError, path, tmp_path / "run", changes=tiny)
     assert message.startswith(f"{path / 'val/images/val0.png'}: has 3 channels of uint16, and ")
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_augmentation_of_ones_own(data: Path, tmp_path: Path, tiny: dict[str, Any]) -> None:
@@ -328,4 +336,137 @@ def test_a_run_where_there_is_a_file(data: Path, tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file")
     settings = TrainSettings(duration=Duration(steps=2), force=True)
     message = refused(OutputError, data, tmp_path / "run", settings=settings)
-    assert message == f"{tmp_path / 'run'}: cannot be made (Not a directory)."
+    assert message == f"{tmp_path / 'run'}: is a file, and a run is a folder. Name another."
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_bad_mask_is_found_before_the_first_step(
+    trained: Any, tmp_path: Path, tiny: dict[str, Any], split: str
+) -> None:
+    copy, run = tmp_path / "data", tmp_path / "first"
+    shutil.copytree(trained.dataset, copy)
+    shutil.copytree(trained.run, run)
+    before = sorted(run.rglob("*"))
+    mask = copy / split / "masks" / f"{split}1.png"
+    cv2.imwrite(str(mask), np.full((48, 40), 7, np.uint8))
+    found = f"{mask}: has the id 7 (1920 pixels), and the classes go from 0 to 2. "
+    assert refused(MaskError, copy, tmp_path / "new", changes=tiny).startswith(found)
+    assert not (tmp_path / "new").exists()
+    forced = TrainSettings(duration=Duration(steps=2), force=True)
+    assert refused(MaskError, copy, run, changes=tiny, settings=forced).startswith(found)
+    assert sorted(run.rglob("*")) == before
+
+
+def test_a_refused_resume_leaves_the_run_as_it_was(
+    trained: Any, tmp_path: Path, make_dataset: Make
+) -> None:
+    run = tmp_path / "first"
+    shutil.copytree(trained.run, run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    other = make_dataset(tmp_path / "other", train=3)
+    refused(CheckpointError, other, run, settings=RESUMED)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("options", [{"force": True}, {"resume": True}])
+def test_a_run_that_is_being_trained_is_left_alone(
+    trained: Any, tmp_path: Path, tiny: dict[str, Any], options: dict[str, Any]
+) -> None:
+    run = tmp_path / "first"
+    shutil.copytree(trained.run, run)
+    before = sorted(run.rglob("*"))
+    settings = TrainSettings(duration=Duration(steps=2), **options)
+    changes = tiny if "force" in options else None
+    with locked(run):
+        message = refused(OutputError, trained.dataset, run, changes=changes, settings=settings)
+    assert message == (
+        f"{run}: is being trained by another process. Wait for it to end, or name another."
+    )
+    assert sorted(run.rglob("*")) == before
+
+
+def test_force_replaces_runs_alone(trained: Any, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    settings = TrainSettings(duration=Duration(steps=2), force=True)
+    message = refused(OutputError, trained.dataset, tmp_path, settings=settings)
+    assert message == (
+        f"{tmp_path}: is a folder that holds no run, so it is not replaced. Name another."
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_an_augmentation_that_changes_in_place(
+    data: Path, tmp_path: Path, tiny: dict[str, Any]
+) -> None:
+    read = [read_image(path) for path in (data / "train/images").iterdir()]
+
+    def own(image: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+        assert any(np.array_equal(image, one) for one in read)
+        image += 1
+        mask[:] = 0
+        return {"image": image[:32, :32], "mask": mask[:32, :32]}
+
+    settings = TrainSettings(duration=Duration(steps=6))  # several epochs
+    seen: list[int] = []
+
+    def watch(event: Event) -> None:
+        seen.append(event.step)
+        if event.step == 5:
+            raise Enough
+
+    with pytest.raises(Enough):
+        train(data, tmp_path / "run", changes=tiny, settings=settings, augmentation=own,
+              watch=watch)  # fmt: skip
+    assert seen == [1, 2, 3, 4, 5]
+
+
+def test_an_augmentation_that_returns_other_ids(
+    data: Path, tmp_path: Path, tiny: dict[str, Any]
+) -> None:
+    def own(image: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+        return {"image": image[:32, :32], "mask": np.full_like(mask[:32, :32], 200)}
+
+    message = refused(SettingsError, data, tmp_path / "run", changes=tiny, augmentation=own)
+    assert message == (
+        "augmentation own: returned id 200 in 1024 pixels; classes go to 2. Return the ids of the "
+        "mask it was given, resampled by the nearest neighbour."
+    )
+
+
+def test_an_augmentation_may_return_the_ignore_index() -> None:
+    def own(image: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+        return {"image": image, "mask": np.where(mask == 1, np.uint8(255), mask)}
+
+    augment = as_augmentation(own, classes=2, ignore_index=255)
+    image, mask = np.zeros((2, 2, 1), np.uint8), np.array([[0, 1], [1, 0]], np.uint8)
+    found = augment(image=image, mask=mask, rng=np.random.default_rng(0))
+    assert found["mask"].tolist() == [[0, 255], [255, 0]]
+    assert mask.tolist() == [[0, 1], [1, 0]]
+    with pytest.raises(SettingsError, match=r"returned id 255 in 2 pixels; classes go to 1 and 9 "):
+        as_augmentation(own, classes=2, ignore_index=9)(
+            image=image, mask=mask, rng=np.random.default_rng(0)
+        )
+
+
+@pytest.mark.parametrize("changes", [{"foo.enc": 1}, {"crop_px.x": 1}])
+def test_a_field_that_is_not_there(data: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    (path,) = changes
+    message = refused(SettingsError, data, tmp_path / "run", changes=changes)
+    assert message.startswith(f"the plan: {path}: there is no such field. ")
+
+
+def test_long_reading_is_told(
+    data: Path, tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("delineate.training.check.QUIET_S", -1.0)
+    events: list[Event] = []
+
+    def watch(event: Event) -> None:
+        events.append(event)
+        if event.kind == "step":
+            raise Enough
+
+    with pytest.raises(Enough):
+        train(data, tmp_path / "run", changes=tiny, settings=SETTINGS, watch=watch)
+    assert [event.kind for event in events] == ["reading"] * 6 + ["step"]
+    assert [event.fraction for event in events[:6]] == pytest.approx([i / 6 for i in range(1, 7)])

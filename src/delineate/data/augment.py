@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Float32, Float64, Shaped, UInt
 
 from delineate.config import AugmentationSettings
-from delineate.data.dataset import unknown_ids
 from delineate.data.elastic import smooth_field, spline_basis
+from delineate.data.label_ids import unknown_ids
 from delineate.data.light import as_dtype, recolour, value_range
 from delineate.errors import MaskError, SettingsError
 from delineate.types import Image, LabelMap

@@ -4,36 +4,27 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from delineate.config import describe, dump_yaml
+from delineate.config import dump_yaml
 from delineate.data import png
-from delineate.data.class_map import ClassMap, Remapping
-from delineate.data.dataset import (
-    INFO_FILE,
-    ONLY_SPLIT,
-    DatasetInfo,
-    count_ids,
-    refuse_other_ids,
-    refuse_other_size,
-)
+from delineate.data.dataset import INFO_FILE, ONLY_SPLIT, DatasetInfo
 from delineate.data.files import link_or_copy, refuse_existing, staging_folder
 from delineate.data.formats.archive import unpacked
 from delineate.data.formats.opening import detect, open_source
 from delineate.data.formats.settings import ImportSettings, LabelFormat
-from delineate.data.formats.source import Item, Proposal, Source
+from delineate.data.formats.source import Item
 from delineate.data.images import decode_image
-from delineate.data.journal import Journal, Record, read_journal
+from delineate.data.import_target import Target, describe_target
+from delineate.data.journal import JOURNAL_FILE, Journal, Record, read_journal
+from delineate.data.label_ids import count_ids, refuse_other_ids, refuse_other_size
 from delineate.data.masks import encode_mask
-from delineate.data.palette import Colour, default_colours
 from delineate.data.parallel import ordered_map
 from delineate.data.splits import split_names
-from delineate.errors import DatasetError, DelineateError, OutputError, SettingsError
+from delineate.errors import DatasetError, DelineateError, OutputError
 from delineate.types import InstanceMap, LabelMap
 
 _LISTED = 5
@@ -70,25 +61,6 @@ class ImportReport:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Target:
-    """What is written, the same for every sample.
-
-    Attributes:
-        given: classes and ignore index as the source is to be read.
-        info: ``dataset.yaml`` of the new dataset.
-        remapping: from the one to the other, where the user gave a class map.
-        digest: of everything but the sample itself that its files depend on.
-    """
-
-    source: Source
-    given: DatasetInfo
-    info: DatasetInfo
-    remapping: Remapping | None
-    colours: tuple[Colour, ...]
-    digest: bytes
-
-
 def import_dataset(settings: ImportSettings, *, progress: Progress | None = None) -> ImportReport:
     """Turn somebody's images and labels into the canonical dataset at ``settings.out``.
 
@@ -117,7 +89,7 @@ def import_dataset(settings: ImportSettings, *, progress: Progress | None = None
         inside = settings.model_copy(update={"source": path})
         label_format = detect(inside) if settings.format == "auto" else settings.format
         source = open_source(inside.model_copy(update={"format": label_format}))
-        target = _describe(settings, source, label_format)
+        target = describe_target(settings, source, label_format)
         splits = _divide(settings, target.info, source.items, old)
         jobs = [(split, item) for split, items in splits.items() for item in items]
         with staging_folder(
@@ -154,77 +126,6 @@ def _refuse_to_replace_source(settings: ImportSettings) -> None:
             )
 
 
-def _describe(settings: ImportSettings, source: Source, label_format: LabelFormat) -> _Target:
-    """The settings first, then the source's own."""
-    own = source.proposal
-    classes = _class_names(settings.classes) or own.classes
-    if classes is None:
-        raise SettingsError(
-            "the names of the classes are missing",
-            where="--classes",
-            mend="Give them in the order of their ids, for example: "
-            "--classes background,nucleus, or a text file with one a line.",
-        )
-    if (
-        label_format == "binary"
-        and len(classes) != 2
-        and own.classes == ("background", "foreground")
-    ):
-        raise SettingsError(
-            f"binary masks have 2 classes and {len(classes)} are named ({', '.join(classes)})",
-            where="--classes",
-            mend="Name two, the one of value 0 first, or use --format class-id.",
-        )
-    given = _info(settings, own, classes)
-    remapping, info = None, given
-    if settings.class_map is not None:
-        remapping = ClassMap.parse(settings.class_map).over(given.classes, given.ignore_index)
-        info = given.model_copy(
-            update={
-                "classes": remapping.classes,
-                "ignore_index": remapping.ignore_index,
-                "colours": remapping.colours(given.colours),
-            }
-        )
-    decisive = settings.model_dump_json(
-        include={"values", "class_map", "class_property", "overlap", "crowd"}
-    )
-    digest = hashlib.blake2b(f"{label_format}\n{decisive}\n{dump_yaml(given)}".encode())
-    colours = info.colours or default_colours(len(info.classes), info.classes)
-    return _Target(source, given, info, remapping, colours, digest.digest())
-
-
-def _info(settings: ImportSettings, own: Proposal, classes: tuple[str, ...]) -> DatasetInfo:
-    ignore = own.ignore_index if settings.ignore_index is None else settings.ignore_index
-    colours = settings.colours
-    if colours is None and own.colours is not None and len(own.colours) == len(classes):
-        colours = own.colours
-    try:
-        return DatasetInfo(
-            classes=classes,
-            ignore_index=ignore,
-            colours=colours,
-            pixel_size_um=own.pixel_size_um,
-            groups=settings.groups or own.groups,
-        )
-    except ValidationError as error:
-        raise SettingsError(describe(error), where="the settings of the import") from error
-
-
-def _class_names(classes: tuple[str, ...] | Path | None) -> tuple[str, ...] | None:
-    if not isinstance(classes, Path):
-        return classes
-    try:
-        lines = classes.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"cannot be read as a list of class names ({error})",
-            where=classes,
-            mend="Give a text file with one name a line, or the names with commas between.",
-        ) from error
-    return tuple(line.strip() for line in lines if line.strip())
-
-
 def _divide(
     settings: ImportSettings, info: DatasetInfo, items: Sequence[Item], old: Mapping[str, Record]
 ) -> dict[str, list[Item]]:
@@ -259,7 +160,7 @@ def _divide(
 
 def _write(
     settings: ImportSettings,
-    target: _Target,
+    target: Target,
     jobs: Sequence[tuple[str, Item]],
     folder: Path,
     old: Mapping[str, Record],
@@ -295,23 +196,32 @@ def _write(
 
 
 def _remove_others(folder: Path, records: Sequence[Record]) -> None:
-    """Delete what a killed import wrote of a source that has changed since."""
-    with Journal(folder, {record.split + "/" + record.name: record for record in records}):
+    """Delete what a killed import wrote of a source or for splits that have changed since."""
+    with Journal(folder, {f"{record.split}/{record.name}": record for record in records}):
         pass
-    for record_split in {record.split for record in records}:
-        kept = {record.name for record in records if record.split == record_split}
-        for kind in ("images", "masks", "instances"):
-            for file in _listed(_split_folder(folder, record_split, kind)):
-                if file.stem not in kept:
-                    file.unlink()
+    kept = {folder / JOURNAL_FILE}
+    for record in records:
+        kept |= {_split_folder(folder, record.split, kind) / name for kind, name in _files(record)}
+    for path in sorted(folder.rglob("*"), reverse=True):  # what a folder holds comes before it
+        if path.is_dir():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path not in kept:
+            path.unlink()
+
+
+def _files(record: Record) -> list[tuple[str, str]]:
+    """Kind and name of each file of a sample."""
+    files = [("images", record.file)]
+    if record.pixels:
+        files.append(("masks", f"{record.name}.png"))
+    if record.objects is not None:
+        files.append(("instances", f"{record.name}.png"))
+    return files
 
 
 def _worth_keeping(folder: Path) -> bool:
     return len(read_journal(folder)) >= _WORTH_KEEPING
-
-
-def _listed(folder: Path) -> Iterator[Path]:
-    return folder.iterdir() if folder.is_dir() else iter(())
 
 
 def _split_folder(folder: Path, split: str, kind: str) -> Path:
@@ -319,7 +229,7 @@ def _split_folder(folder: Path, split: str, kind: str) -> Path:
 
 
 def _convert_or_error(
-    target: _Target,
+    target: Target,
     folder: Path,
     there: Mapping[str, tuple[Path, Record]],
     job: tuple[str, Item],
@@ -347,12 +257,7 @@ def _rest(record: Record) -> tuple[str, str, str, Mapping[int, int], int | None]
 
 def _take_over(root: Path, record: Record, folder: Path, split: str) -> bool:
     """Put the files of ``record`` into ``split`` of ``folder``; False when one is gone."""
-    names = [("images", record.file)]
-    if record.pixels:
-        names.append(("masks", f"{record.name}.png"))
-    if record.objects is not None:
-        names.append(("instances", f"{record.name}.png"))
-    for kind, name in names:
+    for kind, name in _files(record):
         here = _split_folder(root, record.split, kind) / name
         wanted = _split_folder(folder, split, kind) / name
         if here == wanted:
@@ -364,7 +269,7 @@ def _take_over(root: Path, record: Record, folder: Path, split: str) -> bool:
 
 
 def _convert(
-    target: _Target, folder: Path, split: str, item: Item, image_bytes: bytes, source: str
+    target: Target, folder: Path, split: str, item: Item, image_bytes: bytes, source: str
 ) -> Record:
     """Read, check and write one sample."""
     image = decode_image(image_bytes, str(item.image or item.where))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -70,7 +70,7 @@ class Journal:
             self.add(record)
 
     def add(self, record: Record) -> None:
-        self._file.write(json.dumps(asdict(record)) + "\n")
+        self._file.write(json.dumps(vars(record)) + "\n")
         self._file.flush()
 
     def __enter__(self) -> Journal:

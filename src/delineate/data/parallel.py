@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ AHEAD = 4  # results that may wait for each thread
 
 def ordered_map(
     function: Callable[[Given], Result], items: Iterable[Given], workers: int | None = None
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """``map`` in threads: results in the order of ``items``, at most ``AHEAD`` a thread waiting.
 
     Unlike ``ThreadPoolExecutor.map`` it takes items as it goes, so 100,000 of them cost nothing,

@@ -122,6 +122,19 @@ def test_one_binary_mask_a_class(tmp_path: Path, layout: str) -> None:
     )
 
 
+def test_one_binary_mask_a_class_with_splits(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    for split, kind in (("train", "gland"), ("val", "nucleus")):
+        picture(source / split / "images/a.png", (1, 2))
+        grey(source / split / "masks" / kind / "a.png", [[0, 255]])
+    report = import_dataset(ImportSettings(source=source, out=tmp_path / "out"))
+    assert (report.format, report.samples) == ("binary", {"train": 1, "val": 1})
+    assert report.classes == ("background", "gland", "nucleus")
+    (sample,) = Dataset.open(tmp_path / "out").split("val")
+    assert sample.mask is not None
+    assert read_mask(sample.mask).tolist() == [[0, 2]]
+
+
 def test_images_without_any_binary_mask(tmp_path: Path) -> None:
     source = tmp_path / "in"
     for name in ("a", "b"):
@@ -177,7 +190,13 @@ def test_voc_with_objects_and_splits(tmp_path: Path) -> None:
     (sample,) = Dataset.open(out).split("val")
     assert (sample.name, report.pixels) == ("b", {0: 2, 15: 2, 255: 2})
     np.testing.assert_array_equal(read_instances(sample, (1, 3)), [[0, 1, 0]])
-    (source / "ImageSets/Segmentation/val.txt").write_text("b a")
+    picture(source / "JPEGImages/for detection.jpg")  # in no list
+    picture(source / "JPEGImages/c d.jpg")
+    (source / "ImageSets/Segmentation/test.txt").write_text("c d\n")
+    report = import_dataset(ImportSettings(source=source, out=tmp_path / "again"))
+    assert report.samples == {"train": 1, "val": 1, "test": 1}
+    assert Dataset.open(tmp_path / "again").split("test")[0].mask is None
+    (source / "ImageSets/Segmentation/val.txt").write_text("b\na\n")
     message = refused(DatasetError, source, tmp_path / "no")
     assert message == (
         f"{source / 'ImageSets/Segmentation/val.txt'}: names a, which train.txt names as well. "

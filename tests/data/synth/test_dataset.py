@@ -135,7 +135,10 @@ def test_an_existing_folder_is_kept_unless_forced(tmp_path: Path) -> None:
     with pytest.raises(OutputError) as caught:
         synthesise(out, one)
     assert str(caught.value) == f"{out}: exists already. Name another, or add --force."
+    with pytest.raises(OutputError, match=r"is a folder without dataset\.yaml"):
+        synthesise(out, one, force=True)
     assert files(out) == {"mine.txt": b"kept"}
+    (out / "dataset.yaml").touch()
     synthesise(out, one, force=True)
     assert "mine.txt" not in files(out)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from delineate.data.checks.pair import Seen, look
 from delineate.data.checks.sequences import shared_sequences
 from delineate.data.checks.shift import label_shift
 from delineate.data.dataset import DatasetInfo, find_splits, read_info
+from delineate.data.parallel import ordered_map
 from delineate.errors import DatasetError
 
 Progress = Callable[[int, int], None]
@@ -85,12 +84,11 @@ def examine(
         return look(dataset_path, pair, info)
 
     seen: list[Seen] = []
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        for result in pool.map(look_at, pairs):
-            seen.append(result)
-            findings += result.findings
-            if progress is not None:
-                progress(len(seen), len(pairs))
+    for result in ordered_map(look_at, pairs, workers):
+        seen.append(result)
+        findings += result.findings
+        if progress is not None:
+            progress(len(seen), len(pairs))
     features = [result.image for result in seen]
     findings += mixed_types(dataset_path, pairs, seen)
     findings += unusual_images(dataset_path, pairs, features)

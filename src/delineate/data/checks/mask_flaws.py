@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from delineate.data.checks.findings import Finding, below, plural
-from delineate.data.dataset import DatasetInfo, refuse_other_ids, unknown_ids
+from delineate.data.dataset import DatasetInfo
 from delineate.data.images import read_image
+from delineate.data.label_ids import refuse_other_ids, unknown_ids
 from delineate.errors import DelineateError, MaskError
 from delineate.types import LabelMap
 

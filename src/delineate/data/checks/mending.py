@@ -16,7 +16,8 @@ from delineate.data.checks.mask_flaws import (
     outside_classes,
     read_colours,
 )
-from delineate.data.dataset import DatasetInfo, unknown_ids
+from delineate.data.dataset import DatasetInfo
+from delineate.data.label_ids import unknown_ids
 from delineate.data.masks import read_mask
 from delineate.data.palette import Colour
 from delineate.errors import MaskError

@@ -15,8 +15,9 @@ from delineate.data.checks.findings import Finding, below, from_error
 from delineate.data.checks.listing import Pair
 from delineate.data.checks.mask_flaws import colour_mask, wrong_ids
 from delineate.data.checks.objects import check_objects
-from delineate.data.dataset import DatasetInfo, Sample, count_ids, refuse_other_size
+from delineate.data.dataset import DatasetInfo, Sample
 from delineate.data.images import read_image
+from delineate.data.label_ids import count_ids, refuse_other_size
 from delineate.data.masks import read_mask
 from delineate.data.palette import is_background
 from delineate.errors import DelineateError, MaskError

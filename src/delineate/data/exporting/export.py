@@ -11,13 +11,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from delineate.data.dataset import (
-    Dataset,
-    Sample,
-    read_instances,
-    refuse_other_ids,
-    refuse_other_size,
-)
+from delineate.data.dataset import Dataset, Sample, read_instances
 from delineate.data.exporting.binary import BinaryWriter
 from delineate.data.exporting.class_id import ClassIdWriter
 from delineate.data.exporting.coco import CocoWriter
@@ -28,6 +22,7 @@ from delineate.data.exporting.voc import VocWriter
 from delineate.data.exporting.writer import Labelled, Writer, Written
 from delineate.data.files import atomic_folder, refuse_existing
 from delineate.data.images import image_size
+from delineate.data.label_ids import refuse_other_ids, refuse_other_size
 from delineate.data.masks import read_mask
 from delineate.data.parallel import ordered_map
 from delineate.errors import MaskError, OutputError

@@ -18,7 +18,7 @@ from jaxtyping import Bool
 
 from delineate.data.dataset import DatasetInfo, by_stem, list_files
 from delineate.data.formats.canvas import Canvas
-from delineate.data.formats.folders import read_file
+from delineate.data.formats.folders import read_file, source_folders
 from delineate.data.formats.mask_values import to_labels
 from delineate.data.formats.naming import (
     BACKGROUND,
@@ -49,36 +49,36 @@ class BinarySource:
 
     def __init__(self, settings: ImportSettings) -> None:
         self._overlap = settings.overlap
-        images = settings.source
-        masks = settings.masks or images / "masks"
-        if settings.masks is None:
-            images = images / "images"
-        image_of = by_stem(list_files(images))
-        if not image_of:
-            raise DatasetError("holds no images", where=images)
-        if folders := class_folders(masks):
-            names = [folder.name for folder in folders]
-            files = {folder.name: by_stem(list_files(folder)) for folder in folders}
-        else:
-            names, files = _by_suffix(masks, settings, list(image_of))
-        for of in files.values():
-            for file in of.values():
-                refuse_link_outside(file, masks, follow_links=settings.follow_links)
-        for file in image_of.values():
-            refuse_link_outside(file, images, follow_links=settings.follow_links)
-        dropped = _strays(image_of, files, settings)
-        self.proposal = replace(propose(names), dropped=tuple(dropped))
-        self.items: Sequence[Item] = tuple(
-            Item(
-                name=stem,
-                file_name=image.name,
-                where=str(image),
-                image=image,
-                key=tuple((name, files[name][stem]) for name in names if stem in files[name]),
-            )
-            for stem, image in sorted(image_of.items())
-            if image not in dropped
-        )
+        items: list[Item] = []
+        dropped: list[Path] = []
+        names: set[str] = set()
+        for split, folders in source_folders(settings).items():
+            image_of = by_stem(list_files(folders.images))
+            if not image_of:
+                raise DatasetError("holds no images", where=folders.images)
+            files = _by_class(folders.masks, settings, list(image_of))
+            for root, of in (
+                (folders.images, image_of),
+                *((folders.masks, f) for f in files.values()),
+            ):
+                for file in of.values():
+                    refuse_link_outside(file, root, follow_links=settings.follow_links)
+            dropped += _strays(image_of, files, settings)
+            names |= set(files)
+            items += [
+                Item(
+                    name=stem,
+                    file_name=image.name,
+                    where=str(image),
+                    image=image,
+                    split=split,
+                    key=tuple((name, of[stem]) for name, of in files.items() if stem in of),
+                )
+                for stem, image in sorted(image_of.items())
+                if image not in dropped
+            ]
+        self.items: Sequence[Item] = tuple(items)
+        self.proposal = replace(propose(sorted(names)), dropped=tuple(dropped))
 
     def image_bytes(self, item: Item) -> bytes:
         return read_file(item.image)
@@ -102,8 +102,7 @@ class BinarySource:
             layers.reverse()
         elif self._overlap == "smaller":
             layers.sort(key=lambda layer: -int(layer[1].sum()))
-        largest = max(len(info.classes) - 1, info.ignore_index or 0)
-        canvas = Canvas(hw, fill=0, largest_id=largest, where=item.where)
+        canvas = Canvas(hw, info, item.where)
         for class_id, mask in layers:
             canvas.paint(mask, class_id)
         return canvas.labels()
@@ -112,10 +111,19 @@ class BinarySource:
         return b"".join(name.encode() + read_mask_bytes(file) for name, file in item.key)
 
 
+def _by_class(
+    masks: Path, settings: ImportSettings, stems: list[str]
+) -> dict[str, dict[str, Path]]:
+    """The masks by class and image."""
+    if folders := class_folders(masks):
+        return {folder.name: by_stem(list_files(folder)) for folder in folders}
+    return _by_suffix(masks, settings, stems)
+
+
 def _by_suffix(
     masks: Path, settings: ImportSettings, stems: list[str]
-) -> tuple[list[str], dict[str, dict[str, Path]]]:
-    """Masks called IMAGE_CLASS: names of the classes, and files by class and image."""
+) -> dict[str, dict[str, Path]]:
+    """Masks called IMAGE_CLASS, by class and image."""
     files: dict[str, dict[str, Path]] = {}
     longest_first = sorted(stems, key=len, reverse=True)
     for file in list_files(masks):
@@ -131,7 +139,7 @@ def _by_suffix(
         files.setdefault(file.stem[len(stem) + 1 :], {})[stem] = file
     if not files:
         raise DatasetError("holds no masks called IMAGE_CLASS.png", where=masks)
-    return sorted(files), files
+    return files
 
 
 def _strays(

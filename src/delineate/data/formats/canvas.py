@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from delineate.data.dataset import DatasetInfo
+from delineate.data.formats.naming import fill_id, no_background
 from delineate.data.formats.source import Labels
 from delineate.errors import MaskError
 
 LARGEST_INSTANCE = 65535
+_UNCOVERED = 65535  # where there is neither a background nor an ignore index
 
 
 class Canvas:
@@ -16,18 +19,21 @@ class Canvas:
 
     Args:
         hw: height and width in pixels.
-        fill: class of pixels that no object covers.
-        largest_id: the largest class id or ignore index that is painted; beyond 255 the label map
-            is ``uint16``.
+        info: what no object covers becomes the background, or else the ignore index.
         where: names the image in messages.
     """
 
-    def __init__(self, hw: tuple[int, int], *, fill: int, largest_id: int, where: str) -> None:
+    def __init__(self, hw: tuple[int, int], info: DatasetInfo, where: str) -> None:
         height, width = hw
-        self._where = where
+        self._info, self._where = info, where
+        self._fill = fill_id(info)
+        largest = max(len(info.classes) - 1, info.ignore_index or 0)
+        self._dtype = np.dtype(np.uint8 if largest < 256 else np.uint16)
         # columns first, as COCO's runs go; everything else sees the transposed view
-        self._classes = np.full(
-            (width, height), fill, np.uint8 if max(largest_id, fill) < 256 else np.uint16
+        self._classes = (
+            np.full((width, height), _UNCOVERED, np.uint16)
+            if self._fill is None
+            else np.full((width, height), self._fill, self._dtype)
         )
         self._instances = np.zeros((width, height), np.uint16)
         self._objects = 0
@@ -81,6 +87,13 @@ class Canvas:
         self._instances.reshape(-1)[pixels] = instances
 
     def labels(self) -> Labels:
-        """What was painted; the instance map is left out when no object was."""
+        """What was painted; the instance map is left out when no object was.
+
+        Raises:
+            MaskError: no object covers some pixels, and there is nothing that they could be.
+        """
+        if self._fill is None and (self._classes == _UNCOVERED).any():
+            raise no_background(self._info, self._where)
         instances = np.ascontiguousarray(self._instances.T) if self._objects else None
-        return Labels(np.ascontiguousarray(self._classes.T), instances)
+        classes = np.ascontiguousarray(self._classes.T.astype(self._dtype, copy=False))
+        return Labels(classes, instances)

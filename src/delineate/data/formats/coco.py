@@ -32,13 +32,12 @@ from delineate.data.formats.naming import (
     fill_id,
     id_of,
     ids_by_name,
-    no_background,
+    means_background,
     propose,
 )
 from delineate.data.formats.pairing import read_bytes
 from delineate.data.formats.settings import DEFAULT_IGNORE, ImportSettings
 from delineate.data.formats.source import Item, Labels, Proposal, Source
-from delineate.data.palette import is_background
 from delineate.errors import DatasetError, MaskError
 
 __all__ = ["is_coco", "open_coco"]
@@ -114,8 +113,7 @@ class _CocoSource:
         class_ids = self._class_ids(found, info, places)
         runs = find_runs([annotation.segmentation for annotation in found], hw, places)
         fill = fill_id(info)
-        largest = max(len(info.classes) - 1, info.ignore_index or 0)
-        canvas = Canvas(hw, fill=fill or 0, largest_id=largest, where=item.where)
+        canvas = Canvas(hw, info, item.where)
         crowd = np.array([bool(annotation.iscrowd) for annotation in found], bool)
         single = ~crowd & ~np.isin(
             class_ids, [i for i in (fill, info.ignore_index) if i is not None]
@@ -123,14 +121,9 @@ class _CocoSource:
         numbers = np.zeros(len(found), np.int64)
         for index in np.flatnonzero(single):
             numbers[index] = canvas.new_instance()
-        covered = np.zeros(hw[0] * hw[1] if fill is None else 0, bool)
         order = paint_order(runs, np.where(crowd, 0, 1), self._settings.overlap)
         for pixels, owners in painted(runs, order):
             canvas.paint_pixels(pixels, class_ids[owners], numbers[owners])
-            if fill is None:
-                covered[pixels] = True
-        if not covered.all():
-            raise no_background(info, item.where)
         return canvas.labels()
 
     def evidence(self, item: Item) -> bytes:
@@ -161,8 +154,8 @@ def class_id_of(name: str, ids: Mapping[str, int], info: DatasetInfo, place: str
     Raises:
         MaskError: there is no such class.
     """
-    if name not in ids and is_background(name):
-        own = next((i for i, known in enumerate(info.classes) if is_background(known)), None)
+    if name not in ids and means_background(name):
+        own = next((i for i, known in enumerate(info.classes) if means_background(known)), None)
         if own is not None:
             return own
     return id_of(name, ids, place)

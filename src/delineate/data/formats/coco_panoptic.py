@@ -139,8 +139,7 @@ class _PanopticSource:
                 where=content.png,
                 mend=f"Add --ignore-index {DEFAULT_IGNORE}.",
             )
-        largest = max(len(info.classes) - 1, info.ignore_index or 0)
-        canvas = Canvas(hw, fill=0, largest_id=largest, where=item.where)
+        canvas = Canvas(hw, info, item.where)
         for _ in range(int(numbers.max())):
             canvas.new_instance()
         canvas.paint_pixels(

@@ -14,10 +14,9 @@ from pycocotools import mask as coco
 
 from delineate.data.dataset import DatasetInfo
 from delineate.data.formats.canvas import Canvas
-from delineate.data.formats.naming import id_of, ids_by_name, needed_fill_id
+from delineate.data.formats.naming import fill_id, id_of, ids_by_name, means_background
 from delineate.data.formats.settings import Overlap
 from delineate.data.formats.source import Labels
-from delineate.data.palette import is_background
 from delineate.data.rle import unpack_counts
 from delineate.errors import MaskError
 
@@ -149,9 +148,8 @@ def paint_regions(
         MaskError: a label is no class; no class is the background; more objects than 16 bits hold.
     """
     ids = ids_by_name(info)
-    fill = needed_fill_id(info, where)
-    largest = max(len(info.classes) - 1, info.ignore_index or 0)
-    canvas = Canvas(hw, fill=fill, largest_id=largest, where=where)
+    fill = fill_id(info)
+    canvas = Canvas(hw, info, where)
     numbers: dict[Hashable, int] = {}
     for index, region in _ordered(regions, overlap):
         class_id = _class_id(region, ids, fill)
@@ -210,7 +208,7 @@ def _object_of(index: int, region: Region) -> Hashable:
     return index if region.group is None else (region.label, region.group)
 
 
-def _class_id(region: Region, ids: Mapping[str, int], fill: int) -> int:
-    if region.label not in ids and is_background(region.label):
+def _class_id(region: Region, ids: Mapping[str, int], fill: int | None) -> int:
+    if fill is not None and region.label not in ids and means_background(region.label):
         return fill
     return id_of(region.label, ids, region.where)

@@ -67,14 +67,14 @@ class FolderSource:
 
     @staticmethod
     def _list(settings: ImportSettings, dropped: list[Path]) -> Iterator[Item]:
-        voc_splits = _voc_splits(settings.source)
-        for split, folders in _source_folders(settings).items():
+        listed = _voc_splits(settings.source)
+        for split, folders in source_folders(settings).items():
             roots = (settings.source, settings.masks, settings.instances)
-            for item in _pair_up(settings, split, folders, dropped):
+            for item in _pair_up(settings, split, folders, listed, dropped):
                 for file in (item.image, item.key.mask, item.key.instances):
                     if file is not None:
                         _refuse_links(file, roots, follow_links=settings.follow_links)
-                yield replace(item, split=voc_splits.get(item.name, split))
+                yield item
 
     def image_bytes(self, item: Item) -> bytes:
         return read_file(item.image)
@@ -135,12 +135,15 @@ def _refuse_links(file: Path, roots: Sequence[Path | None], *, follow_links: boo
 
 
 def _voc_splits(root: Path) -> dict[str, str]:
-    """Splits by sample name, from VOC's ImageSets/Segmentation/{train,val,test}.txt."""
+    """Splits by sample name, from VOC's ImageSets/Segmentation/{train,val,test}.txt.
+
+    VOC has many images without a mask for detection alone: they are in none of the lists.
+    """
     found: dict[str, str] = {}
     for split in _SPLITS:
         file = root / "ImageSets" / "Segmentation" / f"{split}.txt"
         if file.is_file():
-            for line in file.read_text(encoding="utf-8").split():
+            for line in filter(None, map(str.strip, file.read_text(encoding="utf-8").splitlines())):
                 other = found.setdefault(line, split)
                 if other != split:
                     raise DatasetError(
@@ -182,7 +185,7 @@ def _propose(settings: ImportSettings, mask_format: LabelFormat) -> Proposal:
     )
 
 
-def _source_folders(settings: ImportSettings) -> Mapping[str, Folders]:
+def source_folders(settings: ImportSettings) -> Mapping[str, Folders]:
     """The folders of each split of the source; one without splits is ``all``."""
     root = settings.source
     for folder in (root, settings.masks, settings.instances):
@@ -212,9 +215,16 @@ def _source_folders(settings: ImportSettings) -> Mapping[str, Folders]:
 
 
 def _pair_up(
-    settings: ImportSettings, split: str, folders: Folders, dropped: list[Path]
+    settings: ImportSettings,
+    split: str,
+    folders: Folders,
+    listed: Mapping[str, str],
+    dropped: list[Path],
 ) -> list[Item]:
     """The pairs of two folders; files left out are added to ``dropped``.
+
+    Args:
+        listed: splits by name where VOC's lists give them; other files are not looked at.
 
     Raises:
         DatasetError: there are no images, or pairs are missing and may not be dropped.
@@ -227,10 +237,20 @@ def _pair_up(
     image_of = by_stem(image_files)
     mask_of = {stem.removesuffix(suffix): file for stem, file in by_stem(mask_files).items()}
     instances_of = by_stem(list_files(folders.instances))
+    if listed:
+        image_of, mask_of, instances_of = (
+            {stem: file for stem, file in of.items() if stem in listed}
+            for of in (image_of, mask_of, instances_of)
+        )
     if not image_of:
         raise DatasetError("holds no images", where=images)
-    unlabelled = split == "test" and not mask_of
-    no_mask = [file for stem, file in image_of.items() if stem not in mask_of and not unlabelled]
+    unlabelled = {
+        stem
+        for stem in image_of
+        if stem not in mask_of
+        and (listed[stem] == "test" if listed else split == "test" and not mask_of)
+    }
+    no_mask = [f for stem, f in image_of.items() if stem not in mask_of and stem not in unlabelled]
     no_image = [
         file for of in (mask_of, instances_of) for stem, file in of.items() if stem not in image_of
     ]
@@ -243,12 +263,12 @@ def _pair_up(
             file_name=image.name,
             where=str(mask_of.get(stem, image)),
             image=image,
-            split=split,
-            labelled=not unlabelled,
+            split=listed.get(stem, split),
+            labelled=stem not in unlabelled,
             key=_Files(mask_of.get(stem), instances_of.get(stem)),
         )
         for stem, image in sorted(image_of.items())
-        if unlabelled or stem in mask_of
+        if stem in mask_of or stem in unlabelled
     ]
     if not items:
         raise DatasetError(

@@ -11,6 +11,7 @@ that crosses itself is filled by the even-odd rule. All polygons of a feature ar
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, UInt32
 
-from delineate.data.dataset import DatasetInfo
+from delineate.data.dataset import ONLY_SPLIT, DatasetInfo
 from delineate.data.formats.canvas import Canvas
 from delineate.data.formats.geojson_file import Polygon, is_geojson, read_area, read_geojson
 from delineate.data.formats.geojson_survey import (
@@ -37,9 +38,10 @@ from delineate.data.formats.georeference import (
     read_georeference,
 )
 from delineate.data.formats.naming import (
+    fill_id,
     id_of,
     ids_by_name,
-    needed_fill_id,
+    means_background,
     refuse_link_outside,
     sample_names,
 )
@@ -52,7 +54,6 @@ from delineate.data.formats.pairing import (
 )
 from delineate.data.formats.settings import ImportSettings
 from delineate.data.formats.source import Item, Labels
-from delineate.data.palette import is_background
 from delineate.errors import DatasetError, MaskError
 
 __all__ = ["GeoJsonSource", "is_geojson", "open_geojson"]
@@ -77,6 +78,7 @@ class GeoJsonSource:
     def __init__(self, settings: ImportSettings) -> None:
         import_rasterio()
         self._overlap = settings.overlap
+        self._lock = threading.Lock()
         pairs, dropped = _pairs(settings)
         names = sample_names(_relative(image, settings) for _, image in pairs)
         asked = settings.class_property
@@ -87,7 +89,9 @@ class GeoJsonSource:
             raster = read_georeference(image)
             survey.look(file, image, raster)
             name = names[_relative(image, settings)]
-            items.append(Item(name, name + image.suffix, str(file), image, key=_Key(file, raster)))
+            split = _split(_relative(image, settings))
+            key = _Key(file, raster)
+            items.append(Item(name, name + image.suffix, str(file), image, split, key=key))
             sizes_um[name] = pixel_size_um(image, raster)
         if not survey.features:
             raise DatasetError("has no features", where=settings.source)
@@ -114,12 +118,11 @@ class GeoJsonSource:
                 where=item.where,
                 mend="Remove the orientation tag of the raster.",
             )
-        fill = needed_fill_id(info, item.where)
-        largest = max(len(info.classes) - 1, info.ignore_index or 0)
-        canvas = Canvas(hw, fill=fill, largest_id=largest, where=item.where)
+        fill = fill_id(info)
+        canvas = Canvas(hw, info, item.where)
         file = read_geojson(key.labels)
         ids = ids_by_name(info)
-        class_ids, instances = [fill], [0]
+        class_ids, instances = [0], [0]
         shapes: list[tuple[int, list[Polygon]]] = []
         for feature in file.features:
             name = ONLY_CLASS if self._property is None else class_of(feature, self._property)
@@ -129,8 +132,10 @@ class GeoJsonSource:
             pixels = in_pixels(polygons, file, key.raster, feature.where)
             if is_outside(pixels, hw):
                 continue
-            unnamed = name not in ids and is_background(name)
-            class_id = fill if unnamed else id_of(name, ids, feature.where)
+            if fill is not None and name not in ids and means_background(name):
+                class_id = fill
+            else:
+                class_id = id_of(name, ids, feature.where)
             is_object = class_id not in (fill, info.ignore_index)
             shapes.append((len(class_ids), pixels))
             class_ids.append(class_id)
@@ -152,16 +157,15 @@ class GeoJsonSource:
         if not shapes:
             return np.zeros(hw[0] * hw[1], np.uint32)
         # polygon by polygon: GDAL empties the pixels that two of one multipolygon share
-        burnt = import_rasterio().features.rasterize(
-            [
-                ({"type": "Polygon", "coordinates": [ring.tolist() for ring in polygon]}, number)
-                for number, polygons in shapes
-                for polygon in polygons
-            ],
-            out_shape=hw,
-            dtype="uint32",
-            all_touched=False,
-        )
+        geometries = [
+            ({"type": "Polygon", "coordinates": [ring.tolist() for ring in polygon]}, number)
+            for number, polygons in shapes
+            for polygon in polygons
+        ]
+        with self._lock:  # rasterio silences its own warnings, which threads undo
+            burnt = import_rasterio().features.rasterize(
+                geometries, out_shape=hw, dtype="uint32", all_touched=False
+            )
         numbers: UInt32[np.ndarray, " p"] = burnt.T.reshape(-1)
         return numbers
 
@@ -247,6 +251,12 @@ def _relative(image: Path, settings: ImportSettings) -> str:
         if root is not None and root.is_dir() and image.is_relative_to(root):
             return image.relative_to(root).as_posix()
     return image.name
+
+
+def _split(relative: str) -> str:
+    """The folder that a file lies in, if that is named as a split."""
+    first, slash, _ = relative.partition("/")
+    return first if slash and first in ("train", "val", "test") else ONLY_SPLIT
 
 
 def _area(polygons: list[Polygon]) -> float:

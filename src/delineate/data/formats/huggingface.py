@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from delineate.data.dataset import ONLY_SPLIT, DatasetInfo, refuse_other_ids
+from delineate.data.dataset import ONLY_SPLIT, DatasetInfo
 from delineate.data.formats.huggingface_files import (
     RowGroups,
     Shard,
@@ -27,6 +27,7 @@ from delineate.data.formats.pairing import read_bytes
 from delineate.data.formats.settings import IGNORE_NAMES, ImportSettings
 from delineate.data.formats.source import Item, Labels, Proposal
 from delineate.data.images import sniff
+from delineate.data.label_ids import refuse_other_ids
 from delineate.data.masks import decode_mask
 from delineate.errors import DatasetError, ImageError, MaskError
 

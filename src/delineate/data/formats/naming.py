@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 from delineate.data.dataset import DatasetInfo
 from delineate.data.formats.settings import DEFAULT_IGNORE, IGNORE_NAMES
 from delineate.data.formats.source import Proposal
-from delineate.data.palette import is_background
 from delineate.errors import DatasetError, MaskError
 
 BACKGROUND = "background"
+_BACKGROUNDS = frozenset({"background", "bg", "backdrop"})
 _LISTED = 8
 
 
@@ -81,7 +81,7 @@ def propose(names: Iterable[str]) -> Proposal:
     """
     ordered = list(dict.fromkeys(names))
     classes = [name for name in ordered if name.lower() not in IGNORE_NAMES]
-    own = next((name for name in classes if is_background(name)), None)
+    own = next((name for name in classes if means_background(name)), None)
     if own is not None:
         classes.remove(own)
     classes.insert(0, own if own is not None else BACKGROUND)
@@ -91,11 +91,20 @@ def propose(names: Iterable[str]) -> Proposal:
     return Proposal(classes=tuple(classes), ignore_index=ignore)
 
 
+def means_background(name: str) -> bool:
+    """Whether a label called ``name`` is what no object covers, whatever its case and dashes.
+
+    Narrower than :func:`delineate.data.palette.is_background`: annotated objects may well be
+    called ``other`` or ``rest``.
+    """
+    return "".join(letter for letter in name.lower() if letter.isalpha()) in _BACKGROUNDS
+
+
 def ids_by_name(info: DatasetInfo) -> dict[str, int]:
     """Class ids by name, and the ignore index by every name that means it."""
     ids = {name: index for index, name in enumerate(info.classes)}
     if info.ignore_index is not None:
-        for name in IGNORE_NAMES:
+        for name in sorted(IGNORE_NAMES):
             ids.setdefault(name, info.ignore_index)
     return ids
 
@@ -131,7 +140,7 @@ def id_of(name: str, ids: Mapping[str, int], where: str) -> int:
 
 def fill_id(info: DatasetInfo) -> int | None:
     """The id of pixels that no object covers: the background's, else the ignore index."""
-    own = (index for index, name in enumerate(info.classes) if is_background(name))
+    own = (index for index, name in enumerate(info.classes) if means_background(name))
     return next(own, info.ignore_index)
 
 
@@ -144,15 +153,3 @@ def no_background(info: DatasetInfo, where: str) -> MaskError:
         mend="Put background into --classes, or leave those pixels out of account with "
         f"--ignore-index {DEFAULT_IGNORE}.",
     )
-
-
-def needed_fill_id(info: DatasetInfo, where: str) -> int:
-    """As :func:`fill_id`, where there must be one.
-
-    Raises:
-        MaskError: no class is the background, and there is no ignore index.
-    """
-    fill = fill_id(info)
-    if fill is None:
-        raise no_background(info, where)
-    return fill

@@ -50,8 +50,7 @@ def detect(settings: ImportSettings) -> LabelFormat:
         if settings.masks is not None or any(
             (source / name).is_dir() for name in ("masks", "train/masks", "val/masks")
         ):
-            several = class_folders(settings.masks or source / "masks")
-            return "binary" if several else "class-id"
+            return "binary" if _several(settings) else "class-id"
         if settings.mask_suffix:
             return "class-id"
     for candidate in _annotation_files(source):
@@ -113,12 +112,18 @@ def open_source(settings: ImportSettings) -> Source:
 
 def _several(settings: ImportSettings) -> bool:
     """Whether there is one binary mask for each class, not one for each image."""
-    masks = settings.masks or settings.source / "masks"
-    if class_folders(masks):
-        return True
     names = settings.classes if isinstance(settings.classes, tuple) else ()
     ends = tuple(f"_{name}" for name in names)
-    return bool(ends) and any(file.stem.endswith(ends) for file in list_files(masks))
+    places = (
+        [settings.masks]
+        if settings.masks is not None
+        else [settings.source / name for name in ("masks", "train/masks", "val/masks")]
+    )
+    return any(
+        class_folders(masks)
+        or (bool(ends) and any(file.stem.endswith(ends) for file in list_files(masks)))
+        for masks in places
+    )
 
 
 def _refuse_missing_options(settings: ImportSettings, found: LabelFormat) -> None:

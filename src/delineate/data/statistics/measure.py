@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from delineate.data.dataset import count_ids
+from delineate.data.label_ids import count_ids
 from delineate.data.statistics.intensity import Values
 from delineate.types import InstanceMap, LabelMap
 
