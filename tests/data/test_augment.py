@@ -411,8 +411,8 @@ MASK = np.arange(16, dtype=np.uint8).reshape(4, 4)
 
 def adapted(result: Any, crop_px: int | None = None) -> dict[str, np.ndarray]:
     def custom(image: np.ndarray, mask: np.ndarray) -> Any:
-        assert image is IMAGE
-        assert mask is MASK
+        np.testing.assert_array_equal(image, IMAGE)
+        np.testing.assert_array_equal(mask, MASK)
         return result
 
     augment = as_augmentation(custom, crop_px=crop_px)

@@ -73,6 +73,6 @@ def test_an_object_on_the_background_is_refused() -> None:
 
 
 def test_a_background_is_written_where_another_class_is_called_so() -> None:
-    info = DatasetInfo(classes=("background", "other"))
+    info = DatasetInfo(classes=("background", "bg"))
     pieces = pieces_of(item(np.array([[0, 1]], np.uint8), None), info, "COCO")
     assert [piece.background for piece in pieces.members] == [False, False]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from delineate.data.dataset import DatasetInfo
-from delineate.data.palette import is_background
+from delineate.data.formats.naming import means_background
 from delineate.errors import SettingsError
 
 IGNORE_NAME = "__ignore__"
@@ -16,7 +16,7 @@ def has_unwritten_background(info: DatasetInfo) -> bool:
     A reader finds it by its name. Where a later class has such a name too, both are written.
     """
     first, *later = info.classes
-    return is_background(first) and not any(is_background(name) for name in later)
+    return means_background(first) and not any(means_background(name) for name in later)
 
 
 def refuse_ignore_name(info: DatasetInfo, format_name: str) -> None:
