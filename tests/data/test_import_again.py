@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
-from delineate.data import importing
+from delineate.data import import_sample, importing
 from delineate.data.dataset import Dataset
 from delineate.data.formats.settings import ImportSettings
 from delineate.data.importing import ImportReport, import_dataset
 from delineate.data.journal import JOURNAL_FILE, Journal, Record, read_journal
-from delineate.errors import ImageError, OutputError
+from delineate.errors import ImageError, MaskError, OutputError
 
 RNG = np.random.default_rng(5)
 
@@ -63,13 +64,13 @@ def test_a_killed_import_goes_on(
         )
     assert not out.exists()
     read: list[str] = []
-    real = importing.decode_image
+    real = import_sample.decode_image
 
     def spy(data: bytes, name: str) -> Any:
         read.append(name)
         return real(data, name)
 
-    monkeypatch.setattr(importing, "decode_image", spy)
+    monkeypatch.setattr(import_sample, "decode_image", spy)
     report = run(source, out)
     assert report.reused == 7
     assert len(read) == 5
@@ -176,6 +177,72 @@ def test_a_long_import_that_fails_keeps_what_it_has(
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_refused_update_leaves_the_dataset_as_it_was(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    run(source, out, val_fraction=0)
+    before = content(out)
+    monkeypatch.setattr(importing, "_WORTH_KEEPING", 1)
+    put(source, "t")
+    (source / "masks/s11.png").write_bytes(b"no mask at all")
+    with pytest.raises(MaskError):  # by now the part folder shares files with the dataset
+        run(source, out, val_fraction=0, update=True)
+    with pytest.raises(MaskError):
+        run(source, out, val_fraction=0, update=True, class_map="a=x,b=a")
+    assert content(out) == before
+
+
+def test_an_update_keeps_what_somebody_else_put_there(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(source, out, groups="^(s[0-9])")
+    (out / "README.txt").write_text("ours")
+    (out / "test/images").mkdir(parents=True)
+    (out / "test/images/s99.png").write_bytes((source / "images/s00.png").read_bytes())
+    assert run(source, out, update=True).reused == 12
+    assert (out / "README.txt").read_text() == "ours"
+    assert [s.name for s in Dataset.open(out).split("test")] == ["s99"]
+    assert Dataset.open(out).info.groups == "^(s[0-9])"
+
+
+def test_samples_stay_in_their_split_when_their_names_change(tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    rng = np.random.default_rng(8)
+    document: dict[str, Any] = {
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "car"}],
+    }
+
+    def add(name: str) -> None:
+        file = source / "images" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(file), rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+        number = len(document["images"]) + 1
+        document["images"].append({"id": number, "file_name": name, "width": 4, "height": 4})
+        document["annotations"].append(
+            {
+                "id": number,
+                "image_id": number,
+                "category_id": 1,
+                "iscrowd": 0,
+                "segmentation": [[0, 0, 2, 0, 2, 2, 0, 2]],
+            }
+        )
+        (source / "instances.json").write_text(json.dumps(document))
+
+    for index in range(10):
+        add(f"a/{index}.png")
+    settings = ImportSettings(source=source, out=out)
+    import_dataset(settings)
+    of = {s.image.read_bytes(): split for split, p in Dataset.open(out).splits.items() for s in p}
+    add("b/1.png")
+    assert import_dataset(settings.model_copy(update={"update": True})).reused == 10
+    now = {s.image.read_bytes(): split for split, p in Dataset.open(out).splits.items() for s in p}
+    assert {image: now[image] for image in of} == of
+    assert "a_1" in {s.name for p in Dataset.open(out).splits.values() for s in p}
+
+
 def test_two_imports_at_once(source: Path, tmp_path: Path) -> None:
     from delineate.data.files import staging_folder
 
@@ -189,8 +256,8 @@ def test_two_imports_at_once(source: Path, tmp_path: Path) -> None:
 
 
 def test_a_journal_whose_last_line_was_cut_off(tmp_path: Path) -> None:
-    first = Record("train", "a", "a.png", "00", {0: 3, 255: 1}, 2)
-    second = Record("val", "b", "b.png", "01")
+    first = Record("train", "a", "a.png", "00", "x/a.png", {0: 3, 255: 1}, 2)
+    second = Record("val", "b", "b.png", "01", "x/b.png")
     with Journal(tmp_path, {"train/a": first}) as journal:
         journal.add(second)
     assert read_journal(tmp_path) == {"train/a": first, "val/b": second}

@@ -33,6 +33,14 @@ class Remapping:
     table: UInt16[np.ndarray, " ids"]
     first_old: tuple[int, ...]
 
+    @staticmethod
+    def of_ignored(classes: tuple[str, ...], old: int | None, new: int) -> Remapping:
+        """Another ignore index, and everything else as it is."""
+        table = np.arange(65536, dtype=np.uint16)
+        if old is not None:
+            table[old] = new
+        return Remapping(classes, new, table, tuple(range(len(classes))))
+
     def apply(self, labels: LabelMap) -> LabelMap:
         """(H, W) new ids; ``uint8`` where all of them fit."""
         largest = max(len(self.classes) - 1, self.ignore_index or 0)

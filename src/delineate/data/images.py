@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from delineate.data import png
-from delineate.data.tiff import read_tiff, refuse_large, tiff_size, upright
+from delineate.data.tiff import read_tiff, refuse_large, tiff_orientation, tiff_size, upright
 from delineate.errors import ImageError
 from delineate.types import Image
 
@@ -109,6 +109,24 @@ def decode_image(data: bytes, name: str, *, pixel_limit: int = PIXEL_LIMIT) -> I
     except Exception as error:  # a hostile file can make a decoder raise anything
         raise _damaged(error, kind, name) from error
     return _finish(upright(pixels, turn), name)
+
+
+def orientation(data: bytes, name: str) -> int:
+    """The orientation tag of an image file's bytes, 1 to 8; 1 where there is none.
+
+    Raises:
+        ImageError: an unknown format or a damaged header.
+    """
+    kind = sniff(data[:_HEAD_BYTES], name)
+    try:
+        if kind == "TIFF":
+            return tiff_orientation(BytesIO(data))
+        with _open(kind, BytesIO(data), name) as picture:
+            return _orientation(picture)
+    except ImageError:
+        raise
+    except Exception as error:
+        raise _damaged(error, kind, name) from error
 
 
 def image_size(path: Path) -> tuple[int, int]:

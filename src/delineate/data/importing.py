@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,22 +9,18 @@ from functools import partial
 from pathlib import Path
 
 from delineate.config import dump_yaml
-from delineate.data import png
-from delineate.data.dataset import INFO_FILE, ONLY_SPLIT, DatasetInfo
+from delineate.data.dataset import INFO_FILE, ONLY_SPLIT, read_info
 from delineate.data.files import link_or_copy, refuse_existing, staging_folder
 from delineate.data.formats.archive import unpacked
 from delineate.data.formats.opening import detect, open_source
 from delineate.data.formats.settings import ImportSettings, LabelFormat
 from delineate.data.formats.source import Item
-from delineate.data.images import decode_image
+from delineate.data.import_sample import files_of, import_sample, split_folder
 from delineate.data.import_target import Target, describe_target
 from delineate.data.journal import JOURNAL_FILE, Journal, Record, read_journal
-from delineate.data.label_ids import count_ids, refuse_other_ids, refuse_other_size
-from delineate.data.masks import encode_mask
 from delineate.data.parallel import ordered_map
 from delineate.data.splits import split_names
 from delineate.errors import DatasetError, DelineateError, OutputError
-from delineate.types import InstanceMap, LabelMap
 
 _LISTED = 5
 _WORTH_KEEPING = 1000  # samples; an import that fails after fewer leaves nothing behind
@@ -85,12 +80,14 @@ def import_dataset(settings: ImportSettings, *, progress: Progress | None = None
         refuse_existing(settings.out)
     _refuse_to_replace_source(settings)
     old = read_journal(settings.out) if settings.update else {}
+    if settings.update and settings.groups is None and (settings.out / INFO_FILE).is_file():
+        settings = settings.model_copy(update={"groups": read_info(settings.out).groups})
     with unpacked(settings.source) as path:
         inside = settings.model_copy(update={"source": path})
         label_format = detect(inside) if settings.format == "auto" else settings.format
         source = open_source(inside.model_copy(update={"format": label_format}))
-        target = describe_target(settings, source, label_format)
-        splits = _divide(settings, target.info, source.items, old)
+        target = describe_target(inside, source, label_format)
+        splits = _divide(settings, target, source.items, old)
         jobs = [(split, item) for split, items in splits.items() for item in items]
         with staging_folder(
             settings.out,
@@ -113,7 +110,7 @@ def import_dataset(settings: ImportSettings, *, progress: Progress | None = None
         objects=sum(counted) if counted else None,
         reused=reused,
         dropped=source.proposal.dropped,
-        notes=source.proposal.notes,
+        notes=(*source.proposal.notes, *_notes(records)),
     )
 
 
@@ -127,7 +124,7 @@ def _refuse_to_replace_source(settings: ImportSettings) -> None:
 
 
 def _divide(
-    settings: ImportSettings, info: DatasetInfo, items: Sequence[Item], old: Mapping[str, Record]
+    settings: ImportSettings, target: Target, items: Sequence[Item], old: Mapping[str, Record]
 ) -> dict[str, list[Item]]:
     """Items by split: the source's own splits, or train and val by group and seed.
 
@@ -136,15 +133,20 @@ def _divide(
     by_split: dict[str, list[Item]] = {}
     for item in items:
         by_split.setdefault(item.split, []).append(item)
-    groups = {item.name: info.group_of(item.image or Path(item.file_name)) for item in items}
+    groups = {item.name: target.info.group_of(Path(item.file_name)) for item in items}
     if set(by_split) != {ONLY_SPLIT} or settings.val_fraction == 0:
         return by_split
-    split_of = {record.name: record.split for record in old.values() if record.split != ONLY_SPLIT}
-    of_group = {groups[n]: s for n, s in split_of.items() if groups.get(n) is not None}
+    split_at = {record.origin: record.split for record in old.values()}
+    split_of = {
+        item.name: split_at[target.origin(item)]
+        for item in items
+        if split_at.get(target.origin(item), ONLY_SPLIT) != ONLY_SPLIT
+    }
+    of_group = {groups[n]: s for n, s in split_of.items() if groups[n] is not None}
     chosen = {
-        name: split_of.get(name) or of_group.get(group)
+        name: split_of.get(name) or of_group[group]
         for name, group in groups.items()
-        if name in split_of or (group is not None and group in of_group)
+        if name in split_of or group in of_group
     }
     new = [item.name for item in items if item.name not in chosen]
     if old and len({groups[name] or name for name in new}) < 2:
@@ -169,15 +171,15 @@ def _write(
     """Write every sample into ``folder``; records, and how many were there already."""
     begun = read_journal(folder)
     there = {
-        **{record.name + "/" + record.source: (settings.out, record) for record in old.values()},
-        **{record.name + "/" + record.source: (folder, record) for record in begun.values()},
+        **{record.source: (settings.out, record) for record in old.values()},
+        **{record.source: (folder, record) for record in begun.values()},
     }
     for split, kind in {(split, kind) for split, _ in jobs for kind in ("images", "masks")}:
-        _split_folder(folder, split, kind).mkdir(parents=True, exist_ok=True)
+        split_folder(folder, split, kind).mkdir(parents=True, exist_ok=True)
     failures: list[DelineateError] = []
     records: list[Record] = []
     reused = 0
-    convert = partial(_convert_or_error, target, folder, there)
+    convert = partial(import_sample, target, folder, there)
     with Journal(folder, begun) as journal:
         for result in ordered_map(convert, jobs, settings.workers):
             if isinstance(result, DelineateError):
@@ -192,6 +194,8 @@ def _write(
     if failures:
         raise _joined(failures, len(jobs), settings.source)
     _remove_others(folder, records)
+    if settings.update:
+        _keep_others(settings.out, folder, old)
     return records, reused
 
 
@@ -201,7 +205,7 @@ def _remove_others(folder: Path, records: Sequence[Record]) -> None:
         pass
     kept = {folder / JOURNAL_FILE}
     for record in records:
-        kept |= {_split_folder(folder, record.split, kind) / name for kind, name in _files(record)}
+        kept |= {split_folder(folder, record.split, kind) / name for kind, name in files_of(record)}
     for path in sorted(folder.rglob("*"), reverse=True):  # what a folder holds comes before it
         if path.is_dir():
             if not any(path.iterdir()):
@@ -210,105 +214,37 @@ def _remove_others(folder: Path, records: Sequence[Record]) -> None:
             path.unlink()
 
 
-def _files(record: Record) -> list[tuple[str, str]]:
-    """Kind and name of each file of a sample."""
-    files = [("images", record.file)]
-    if record.pixels:
-        files.append(("masks", f"{record.name}.png"))
-    if record.objects is not None:
-        files.append(("instances", f"{record.name}.png"))
-    return files
+def _keep_others(out: Path, folder: Path, old: Mapping[str, Record]) -> None:
+    """Carry over what somebody else has put into the dataset that is updated."""
+    ours = {out / JOURNAL_FILE, out / INFO_FILE}
+    for record in old.values():
+        ours |= {split_folder(out, record.split, kind) / name for kind, name in files_of(record)}
+    for path in sorted(out.rglob("*")):
+        copy = folder / path.relative_to(out)
+        if path.is_file() and path not in ours and not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(path, copy)
+
+
+def _notes(records: Sequence[Record]) -> list[str]:
+    hidden = sum(record.hidden for record in records)
+    turned = sum(record.turned for record in records)
+    notes = []
+    if hidden:
+        notes.append(
+            f"objects without a pixel, as they lie outside, are too small or are wholly covered: "
+            f"{hidden}"
+        )
+    if turned:
+        notes.append(
+            "images with an orientation tag, which is applied before labels are laid over: "
+            f"{turned}"
+        )
+    return notes
 
 
 def _worth_keeping(folder: Path) -> bool:
     return len(read_journal(folder)) >= _WORTH_KEEPING
-
-
-def _split_folder(folder: Path, split: str, kind: str) -> Path:
-    return folder / kind if split == ONLY_SPLIT else folder / split / kind
-
-
-def _convert_or_error(
-    target: Target,
-    folder: Path,
-    there: Mapping[str, tuple[Path, Record]],
-    job: tuple[str, Item],
-) -> tuple[Record, bool] | DelineateError:
-    split, item = job
-    try:
-        image = target.source.image_bytes(item)
-        digest = hashlib.blake2b(target.digest, digest_size=20)
-        digest.update(image)
-        if item.labelled:
-            digest.update(target.source.evidence(item))
-        source = digest.hexdigest()
-        known = there.get(f"{item.name}/{source}")
-        if known is not None and _take_over(*known, folder, split):
-            record = known[1]
-            return Record(split, *_rest(record)), True
-        return _convert(target, folder, split, item, image, source), False
-    except DelineateError as error:
-        return error
-
-
-def _rest(record: Record) -> tuple[str, str, str, Mapping[int, int], int | None]:
-    return record.name, record.file, record.source, record.pixels, record.objects
-
-
-def _take_over(root: Path, record: Record, folder: Path, split: str) -> bool:
-    """Put the files of ``record`` into ``split`` of ``folder``; False when one is gone."""
-    for kind, name in _files(record):
-        here = _split_folder(root, record.split, kind) / name
-        wanted = _split_folder(folder, split, kind) / name
-        if here == wanted:
-            if not here.is_file():
-                return False
-        elif not link_or_copy(here, wanted):
-            return False
-    return True
-
-
-def _convert(
-    target: Target, folder: Path, split: str, item: Item, image_bytes: bytes, source: str
-) -> Record:
-    """Read, check and write one sample."""
-    image = decode_image(image_bytes, str(item.image or item.where))
-    copy = _split_folder(folder, split, "images") / item.file_name
-    if not item.labelled:
-        copy.write_bytes(image_bytes)
-        return Record(split, item.name, item.file_name, source)
-    hw = (image.shape[0], image.shape[1])
-    found = target.source.labels(item, hw, target.given)
-    labels, instances = found.classes, found.instances
-    where = Path(item.where)
-    refuse_other_size(image, labels, where, Path(item.file_name))
-    refuse_other_ids(labels, target.given.classes, target.given.ignore_index, where)
-    if target.remapping is not None:
-        labels = target.remapping.apply(labels)
-        instances = _without_rest(instances, labels, target.remapping.ignore_index)
-    copy.write_bytes(image_bytes)
-    masks = _split_folder(folder, split, "masks")
-    (masks / f"{item.name}.png").write_bytes(encode_mask(labels, target.colours))
-    objects = None
-    if instances is not None:
-        objects = sum(i > 0 for i in count_ids(instances))
-        other = _split_folder(folder, split, "instances")
-        other.mkdir(exist_ok=True)
-        (other / f"{item.name}.png").write_bytes(png.encode_grey16(instances))
-    return Record(split, item.name, item.file_name, source, count_ids(labels), objects)
-
-
-def _without_rest(
-    instances: InstanceMap | None, labels: LabelMap, ignore_index: int | None
-) -> InstanceMap | None:
-    """Objects whose class was mapped to the background or ignored are none any more."""
-    if instances is None:
-        return None
-    kept = instances.copy()
-    kept[labels == 0] = 0
-    if ignore_index is not None:
-        kept[labels == ignore_index] = 0
-    return kept
 
 
 def _joined(failures: list[DelineateError], total: int, where: Path) -> DelineateError:

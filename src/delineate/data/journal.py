@@ -23,17 +23,23 @@ class Record:
 
     Attributes:
         file: name of its image file.
+        origin: what the source calls it: the path of its image or annotations there.
         source: hash (hex) of the image, the labels and the settings it was made with.
         pixels: how many of each class id.
         objects: how many instances, or None where there are no instance ids.
+        hidden: instances of which no pixel is left: outside, too small, or wholly covered.
+        turned: the image has an orientation tag.
     """
 
     split: str
     name: str
     file: str
     source: str
+    origin: str
     pixels: Mapping[int, int] = field(default_factory=dict)
     objects: int | None = None
+    hidden: int = 0
+    turned: bool = False
 
 
 def read_journal(folder: Path) -> dict[str, Record]:

@@ -17,11 +17,14 @@ def refuse_other_size(
     """Raise MaskError when an image (H, W, C) and a mask (H, W) differ in size."""
     if image.shape[:2] != labels.shape:
         (height, width), (image_height, image_width) = labels.shape, image.shape[:2]
+        mend = f"Export the mask at {image_width} x {image_height}, without interpolation."
+        if (width, height) == (image_height, image_width):
+            mend += " Labels are taken in the upright frame: an orientation tag is applied first."
         raise MaskError(
             f"is {width} x {height} pixels (width x height), and its image {picture.name} is "
             f"{image_width} x {image_height}",
             where=mask,
-            mend=f"Export the mask at {image_width} x {image_height}, without interpolation.",
+            mend=mend,
         )
 
 

@@ -18,8 +18,8 @@ from pycocotools import mask as coco
 from delineate.errors import MaskError
 from delineate.types import LabelMap
 
-# What maskApi.c writes: numbers of one to seven characters, the last of which has no bit 5.
-_COUNTS = re.compile(r"(?:[P-o]{0,6}[0-O])+")
+PACKED_COUNTS = re.compile(r"(?:[P-o]{0,6}[0-O])+")
+"""What maskApi.c writes: numbers of one to seven characters, the last of which has no bit 5."""
 
 
 class Rle(TypedDict):
@@ -196,7 +196,7 @@ def _unpack(rle: Rle, hw: tuple[int, int], where: str) -> Int64[np.ndarray, " c"
             mend="Take the RLE and the size from the same image.",
         )
     counts = None
-    if isinstance(text, str) and _COUNTS.fullmatch(text):
+    if isinstance(text, str) and PACKED_COUNTS.fullmatch(text):
         counts, _ = unpack_counts([text.encode()])
     if counts is None or np.any(counts < 0) or counts.sum() != hw[0] * hw[1]:
         raise MaskError(

@@ -92,6 +92,12 @@ def tiff_size(path: Path) -> tuple[int, int]:
         ) from error
 
 
+def tiff_orientation(file: BytesIO | BufferedReader) -> int:
+    """The orientation tag of the first page, 1 where there is none."""
+    with tifffile.TiffFile(file) as tif:
+        return _orientation(tif.pages[0])
+
+
 def refuse_large(height: int, width: int, where: str, pixel_limit: int) -> None:
     """Raise PixelLimitError when an image has more than ``pixel_limit`` pixels."""
     if height * width > pixel_limit:

@@ -117,3 +117,24 @@ def test_the_copy_is_elsewhere_and_new(tissue: Path, tmp_path: Path) -> None:
     (tmp_path / "there").write_text("x")
     with pytest.raises(OutputError, match="exists already"):
         fix(tissue, tmp_path / "there")
+
+
+def test_void_of_grey_masks_saved_as_rgb_becomes_no_class(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for kind in ("images", "masks"):
+        (root / "train" / kind).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for index, values in enumerate(((0, 255), (0, 1, 255))):
+        mask = np.repeat(np.array(values, np.uint8), 8)[None].repeat(20, axis=0)
+        name = f"{index}.png"
+        photo = rng.integers(0, 256, (*mask.shape, 3), dtype=np.uint8)
+        cv2.imwrite(str(root / "train/images" / name), photo)
+        cv2.imwrite(str(root / "train/masks" / name), np.repeat(mask[:, :, None], 3, axis=2))
+    (root / "dataset.yaml").write_text("classes: [background, cell]\n")
+    assert fix(root, tmp_path / "kept").changes == []
+    (root / "train/masks/1.png").write_bytes(b"")
+    assert fix(root, tmp_path / "unread").changes == []
+    for kind in ("images", "masks"):
+        (root / "train" / kind / "1.png").unlink()
+    changes = fix(root, tmp_path / "black and white").changes
+    assert [change.what for change in changes] == ["written with one channel", "255 replaced by 1"]

@@ -6,10 +6,10 @@ from typing import get_args
 
 import numpy as np
 import pytest
-import yaml
 
 from delineate.data.dataset import Dataset, read_instances
-from delineate.data.exporting.export import EXPORT_FILE, export_dataset
+from delineate.data.export_record import EXPORT_FILE, read_export_record
+from delineate.data.exporting.export import export_dataset
 from delineate.data.exporting.settings import ExportFormat, ExportSettings
 from delineate.data.masks import read_mask
 from delineate.errors import DatasetError, MaskError, OutputError
@@ -52,8 +52,12 @@ def test_any_number_of_workers_writes_the_same(
         assert report.samples == {"train": 4, "val": 2}
         written.append(contents(out))
     assert written[0] == written[1]
-    described = yaml.safe_load(written[0][EXPORT_FILE])
-    assert (described["format"], described["images"]) == (label_format, {"train": 4, "val": 2})
+    record = read_export_record(tmp_path / "out1")
+    assert record is not None
+    assert (record.format, record.images) == (label_format, {"train": 4, "val": 2})
+    assert (record.classes, record.ignore_index) == (CLASSES, 255)
+    assert record.objects == (label_format != "binary")
+    assert record.object_count == report.objects
     pictures = [data for name, data in written[0].items() if Path(name).stem == "s5"]
     assert (dataset / "val/images/s5.png").read_bytes() in pictures
 
@@ -67,9 +71,10 @@ def test_class_id_is_the_dataset_again(dataset: Path, tmp_path: Path) -> None:
             assert old.mask is not None
             assert new.mask is not None
             assert np.array_equal(read_mask(old.mask), read_mask(new.mask))
-            maps = [read_instances(sample, (9, 11)) for sample in (old, new)]
-            assert maps[0] is not None
-            assert np.array_equal(*maps)
+            one, other = read_instances(old, (9, 11)), read_instances(new, (9, 11))
+            assert one is not None
+            assert other is not None
+            assert np.array_equal(one, other)
 
 
 def test_one_split(dataset: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from rasterio.features import rasterize
 
 from delineate.data.exporting.export import export_dataset
 from delineate.data.exporting.settings import ExportSettings
-from delineate.errors import MissingExtraError
+from delineate.errors import MissingExtraError, SettingsError
 
 LABELS = np.array(
     [
@@ -76,18 +76,44 @@ def test_a_georeferenced_raster_keeps_its_coordinates(
     assert np.array_equal(burnt, LABELS)
 
 
-def test_pixels_of_no_object_are_an_object_to_readers(
-    write: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_pixels_of_no_object_say_so(write: Callable[..., Path], tmp_path: Path) -> None:
     objects = np.where(LABELS == 2, 4, 0)
     dataset = write(
         {"a": LABELS}, ("background", "ring", "dot"), ignore=255, objects={"a": objects}
     )
     settings = ExportSettings(dataset=dataset, out=tmp_path / "out", format="geojson")
     assert export_dataset(settings).notes == (
-        "1 feature of pixels that belong to no object: a reader takes each for an object, because "
-        "GeoJSON has no other.",
+        "1 feature of pixels that belong to no object, with is_object false: other readers than "
+        "delineate take each for an object.",
     )
+    features = json.loads((tmp_path / "out/a.geojson").read_bytes())["features"]
+    said = {
+        feature["properties"]["classification"]["name"]: feature["properties"].get("is_object")
+        for feature in features
+    }
+    assert said == {"dot": None, "ring": False, "Ignore*": False}
+
+
+def test_a_class_called_ignore_keeps_its_pixels(write: Callable[..., Path], tmp_path: Path) -> None:
+    dataset = write({"a": LABELS}, ("background", "ignore", "dot"), ignore=255)
+    out = tmp_path / "out"
+    export_dataset(ExportSettings(dataset=dataset, out=out, format="geojson"))
+    features = json.loads((out / "a.geojson").read_bytes())["features"]
+    names = [feature["properties"]["classification"]["name"] for feature in features]
+    assert names == ["ignore", "dot", "__ignore__"]
+
+
+def test_a_class_that_qupath_does_not_count_is_refused(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
+    dataset = write({"a": LABELS}, ("background", "Region*", "dot"), ignore=255)
+    with pytest.raises(SettingsError) as caught:
+        export_dataset(ExportSettings(dataset=dataset, out=tmp_path / "out", format="geojson"))
+    assert str(caught.value) == (
+        "classes: the class 'Region*' ends in a star, and QuPath does not count such classes. "
+        "Rename it in dataset.yaml, or use another format than geojson."
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_rasterio(

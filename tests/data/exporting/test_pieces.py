@@ -72,6 +72,12 @@ def test_an_object_on_the_background_is_refused() -> None:
     )
 
 
+def test_an_object_on_a_background_that_is_written_is_refused() -> None:
+    info = DatasetInfo(classes=("cell", "bg"))
+    with pytest.raises(MaskError, match="puts object 5 on pixels of the class bg, which has no"):
+        pieces_of(item(np.array([[0, 1]], np.uint8), np.array([[0, 5]], np.uint16)), info, "COCO")
+
+
 def test_a_background_is_written_where_another_class_is_called_so() -> None:
     info = DatasetInfo(classes=("background", "bg"))
     pieces = pieces_of(item(np.array([[0, 1]], np.uint8), None), info, "COCO")

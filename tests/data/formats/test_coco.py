@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 import warnings
 from pathlib import Path
 
@@ -685,3 +686,33 @@ def test_shared_photos_equal_pycocotools(file, images, first):
         pairs = set(zip(found.instances.ravel().tolist(), owner.ravel().tolist(), strict=True))
         assert len(pairs) == len(np.unique(owner)) == len(np.unique(found.instances))
         assert (0, 0) in pairs
+
+
+def test_the_file_of_the_whole_name_is_taken_before_one_of_its_last_part(tmp_path):
+    file = write(tmp_path, document(images=[image(name="1.png")]))
+    file.write_text(json.dumps(document(images=[image(name="a/1.png")])))
+    right = tmp_path / "images/a/1.png"
+    right.parent.mkdir(parents=True)
+    cv2.imwrite(str(right), np.zeros((*HW, 3), np.uint8))
+    assert [item.image for item in opened(file).items] == [right]
+    right.unlink()
+    assert [item.image for item in opened(file).items] == [tmp_path / "1.png"]
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_are_found_in_either_unicode_form(tmp_path, forms):
+    said, there = (unicodedata.normalize(form, "\u00e4.png") for form in forms)
+    file = write(tmp_path, document(images=[image(name=there)]))
+    file.write_text(json.dumps(document(images=[image(name=said)])))
+    assert [item.image for item in opened(file).items] == [tmp_path / there]
+
+
+def test_whole_numbers_written_as_floats_or_text(tmp_path):
+    images = [{"id": "1", "file_name": "one.png", "width": 30.0, "height": 20.0}]
+    content = document(annotation(TRIANGLE, image_id=1.0, category=1.0), images=images)
+    source = opened(write(tmp_path, content))
+    assert labels_of(source).classes.any()
+    images[0]["width"] = 30.5
+    with pytest.raises(DatasetError) as caught:
+        opened(write(tmp_path, content))
+    assert caught.value.found == "is no COCO file: expected `int | null`, got `float`"

@@ -267,3 +267,20 @@ def test_shared_photos_equal_what_numpy_reads():
                 np.testing.assert_array_equal(found.instances == own[0], inside)
         np.testing.assert_array_equal(found.classes, classes)
         assert found.instances.max() == objects > 0
+
+
+def test_images_of_a_test_file_without_annotations_are_unlabelled(tmp_path):
+    folder = tmp_path / "annotations"
+    folder.mkdir()
+    write(folder, name="panoptic_train.json")
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+    (folder / "one.jpg").rename(tmp_path / "train/one.jpg")
+    cv2.imwrite(str(tmp_path / "test/two.jpg"), np.zeros((*HW, 3), np.uint8))
+    categories = [{"id": 1, "name": "person"}, {"id": 99, "name": "boat"}]
+    images = [{"id": 5, "file_name": "two.jpg", "height": HW[0], "width": HW[1]}]
+    dump(folder / "image_info_test.json", {"images": images, "categories": categories})
+    source = opened(tmp_path)
+    found = [(item.name, item.split, item.labelled) for item in source.items]
+    assert sorted(found) == [("one", "train", True), ("two", "test", False)]
+    assert source.proposal.classes == ("background", "person", "sky")

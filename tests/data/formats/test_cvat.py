@@ -383,6 +383,10 @@ def test_entities_are_refused(tmp_path: Path) -> None:
             "names the file '../a.png', which is outside of {root}. Write paths relative to the "
             "folder of the images (--images).",
         ),
+        (
+            b'<annotations><image name="a.png"><box label=" "/></image></annotations>',
+            "has a <box> without a label in the image 'a.png'. Give it one in CVAT, or delete it.",
+        ),
     ],
 )
 def test_files_that_are_no_annotations(tmp_path: Path, text: bytes, message: str) -> None:
@@ -518,3 +522,16 @@ def test_sniffing(tmp_path: Path) -> None:
     assert not is_cvat(voc)
     assert not is_cvat(tmp_path)
     assert not is_cvat(tmp_path / "absent.xml")
+
+
+@pytest.mark.parametrize("name", ["/a.png", "C:/a.png", "b/../../a.png"])
+def test_names_that_are_no_paths_inside_are_refused(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, image(polygon(), name=name), image(polygon(), name="x/a.png"))
+    with pytest.raises(DatasetError) as caught:
+        source(path)
+    assert caught.value.found == f"names the file {name!r}, which is outside of {tmp_path}"
+
+
+def test_accents_are_found_in_either_unicode_form(tmp_path: Path) -> None:
+    path = write(tmp_path, image(polygon(), name="\u00e4.png"), files=("a\u0308.png",))
+    assert [item.image for item in source(path).items] == [tmp_path / "a\u0308.png"]

@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from delineate.data.dataset import Dataset, read_instances
 from delineate.data.formats.settings import ImportSettings
@@ -234,6 +235,91 @@ def test_cityscapes(tmp_path: Path) -> None:
     assert message.startswith(f"{labels}: has the label id 40, and Cityscapes' go to 33.")
     labels.unlink()
     assert refused(DatasetError, source, tmp_path / "no") == f"{labels}: no such label file."
+
+
+def test_a_map_keeps_the_objects_of_a_first_class_that_is_no_background(tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    picture(source / "images/a.png", (1, 3))
+    grey(source / "masks/a.png", [[0, 1, 1]])
+    grey(source / "instances/a.png", [[1, 2, 3]], np.uint16)
+    report = run(source, out, classes=("cell", "junk"), class_map="junk=dirt")
+    assert report.objects == 3
+    assert run(source, tmp_path / "o2", classes=("cell", "junk"), class_map="junk=bg").objects == 1
+
+
+def test_object_ids_of_splits_and_of_masks_for_each_class(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    for split in ("train", "val"):
+        picture(source / split / "images/a.png", (1, 2))
+        grey(source / split / "masks/gland/a.png", [[0, 255]])
+        grey(tmp_path / "ids" / split / "a.png", [[0, 7]], np.uint16)
+    options: dict[str, Any] = {"instances": tmp_path / "ids"}
+    assert run(source, tmp_path / "out", **options).objects == 2
+    (tmp_path / "ids/val/a.png").unlink()
+    report = run(source, tmp_path / "one", **options)
+    assert report.objects == 1
+    assert report.notes == ("images without object ids, where others have some: 1",)
+    (tmp_path / "ids/val").rmdir()
+    message = refused(DatasetError, source, tmp_path / "no", **options)
+    assert message == (
+        f"{tmp_path / 'ids/val'}: no such folder. The source has splits: put the object ids into a "
+        "folder for each."
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"values": {0: "a"}, "format": "class-id"}, "--values: has no meaning for class-id."),
+        ({"images": Path("x")}, "--images: has no meaning for class-id."),
+        ({"class_property": "x"}, "--class-property: has no meaning for class-id."),
+        (
+            {"format": "rgb", "colours": ((1, 1, 1), (1, 1, 1))},
+            "--colours: gives the colour (1, 1, 1) to two classes, and in RGB masks a colour is a",
+        ),
+        (
+            {"values": {0: "a", 1: "b"}, "ignore_index": 1},
+            "--ignore-index: 1 is the id of the class 'b', all of which would be ignored. Take 2 "
+            "or more; --map b=ignore is the way to ignore a class.",
+        ),
+    ],
+)
+def test_options_that_clash(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    source = tmp_path / "in"
+    picture(source / "images/a.png", (1, 2))
+    grey(source / "masks/a.png", [[0, 1]])
+    text = refused(SettingsError, source, tmp_path / "out", classes=("a", "b"), **options)
+    assert text.startswith(message)
+
+
+def test_photos_with_an_orientation_tag(tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    (source / "images").mkdir(parents=True)
+    exif = Pillow.Exif()
+    exif[274] = 6
+    photo = Pillow.fromarray(RNG.integers(0, 256, (2, 3, 3), dtype=np.uint8))
+    photo.save(source / "images/a.jpg", exif=exif)
+    grey(source / "masks/a.png", np.zeros((3, 2)))
+    report = run(source, out, classes=("a", "b"))
+    assert report.notes == (
+        "images with an orientation tag, which is applied before labels are laid over: 1",
+    )
+    grey(source / "masks/a.png", np.zeros((2, 3)))
+    message = refused(MaskError, source, tmp_path / "no", classes=("a", "b"))
+    assert message.endswith(
+        "Export the mask at 2 x 3, without interpolation. Labels are taken in the upright frame: "
+        "an orientation tag is applied first."
+    )
+
+
+def test_a_list_of_names_and_masks_for_each_class(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    picture(source / "images/a.png", (1, 2))
+    grey(source / "masks/a_gland.png", [[0, 255]])
+    names = tmp_path / "names.txt"
+    names.write_text("background\ngland\n")
+    report = run(source, tmp_path / "out", format="binary", classes=names)
+    assert report.pixels == {0: 1, 1: 1}
 
 
 def test_a_class_map_at_import(tmp_path: Path) -> None:

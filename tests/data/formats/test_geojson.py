@@ -14,6 +14,7 @@ import pytest
 import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from rasterio.features import rasterize
 from rasterio.transform import Affine
 from rasterio.warp import transform_geom
@@ -585,3 +586,35 @@ def test_without_rasterio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert refusal(MissingExtraError, file) == (
         "this needs rasterio, which is not installed. Install it with: pip install 'delineate[geo]'"
     )
+
+
+def test_a_test_folder_without_geojson_is_unlabelled(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        plain(tmp_path / split / f"{split}1.png")
+    write(tmp_path / "train/train1.geojson", [feature([SQUARE])])
+    source = opened(tmp_path)
+    found = [(item.name, item.split, item.labelled) for item in source.items]
+    assert found == [("train1", "train", True), ("test1", "test", False)]
+    plain(tmp_path / "val/val1.png")
+    with pytest.raises(DatasetError) as caught:
+        opened(tmp_path)
+    assert caught.value.found == "1 image has no annotations: val1.png"
+    assert opened(tmp_path, drop_unpaired=True).proposal.dropped == (tmp_path / "val/val1.png",)
+
+
+def test_pixels_of_a_turned_photo_are_those_of_the_upright_one(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(np.zeros((4, 9, 3), np.uint8)).save(tmp_path / "a.jpg", exif=turned)
+    write(tmp_path / "a.geojson", [feature([[[0, 5], [4, 5], [4, 9], [0, 9], [0, 5]]])])
+    source = opened(tmp_path)
+    found = source.labels(source.items[0], (9, 4), DatasetInfo(classes=("background", "object")))
+    assert found.classes.sum(axis=1).tolist() == [0, 0, 0, 0, 0, 4, 4, 4, 4]
+
+
+def test_accents_belong_together_in_either_unicode_form(tmp_path: Path) -> None:
+    for name in ("b", "a\u0308"):
+        plain(tmp_path / f"{name}.png")
+    for name in ("b", "\u00e4"):
+        write(tmp_path / f"{name}.geojson", [feature([SQUARE])])
+    assert [item.name for item in opened(tmp_path).items] == ["a\u0308", "b"]

@@ -377,7 +377,8 @@ def test_damage(tmp_path: Path) -> None:
     assert refusal(DatasetError, folder).startswith(f"{folder / 'state.json'}: cannot be read (")
     (folder / "dataset_dict.json").write_text('{"splits": ["../../x"]}')
     assert refusal(DatasetError, folder) == (
-        f"{folder}: names the split '../../x', which is outside."
+        f"{folder / 'dataset_dict.json'}: names the split '../../x', and such a name has letters, "
+        "digits, spaces and _ - . alone. Rename it to train, val or test."
     )
     (folder / "dataset_dict.json").write_text('{"splits": []}')
     assert refusal(DatasetError, folder) == f"{folder}: has no Arrow or Parquet files."
@@ -434,3 +435,35 @@ def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert refusal(MissingExtraError, folder) == (
         "this needs pyarrow, which is not installed. Install it with: pip install 'delineate[hf]'"
     )
+
+
+@pytest.mark.parametrize("split", ["../../../pwned", "..", "/etc", "a/b", "a\\b", ".a", "a\n"])
+def test_splits_that_are_no_plain_names_are_refused(tmp_path: Path, split: str) -> None:
+    folder = save(tmp_path / "set", table(rows(2)), split=split)
+    assert refusal(DatasetError, folder) == (
+        f"{folder / 'data-00000-of-00001.arrow'}: names the split {split!r}, and such a name has "
+        "letters, digits, spaces and _ - . alone. Rename it to train, val or test."
+    )
+
+
+def test_splits_from_names_of_files_and_through_links_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "hub/..-00000-of-00001.parquet"
+    file.parent.mkdir()
+    pq.write_table(table(rows(2)), file)
+    assert refusal(DatasetError, file.parent).startswith(f"{file}: names the split '..', and ")
+    save(tmp_path / "other", table(rows(2)))
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "train").symlink_to(tmp_path / "other")
+    (folder / "dataset_dict.json").write_text('{"splits": ["train"]}')
+    assert refusal(DatasetError, folder) == (
+        f"{folder}: names the split 'train', which is outside."
+    )
+
+
+@pytest.mark.parametrize("path", ["../..", ".hidden.jpg", "a\0.jpg", "photo0.j\0g"])
+def test_samples_are_numbered_where_a_path_is_no_name_of_a_file(tmp_path: Path, path: str) -> None:
+    made = rows(2)
+    made[1]["image"]["path"] = path
+    source = opened(save(tmp_path / "set", table(made)))
+    assert [item.file_name for item in source.items] == ["train_0.jpg", "train_1.jpg"]

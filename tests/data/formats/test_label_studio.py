@@ -15,6 +15,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from delineate.data.dataset import DatasetInfo
+from delineate.data.formats.drawing import cropped
 from delineate.data.formats.label_studio import is_label_studio, open_label_studio
 from delineate.data.formats.settings import ImportSettings
 from delineate.data.formats.source import Labels, Source
@@ -485,3 +486,73 @@ def test_sniffing(tmp_path: Path) -> None:
     coco_file = tmp_path / "coco.json"
     coco_file.write_text('{"images": [], "annotations": [], "result": 1}')
     assert not is_label_studio(coco_file)
+
+
+def on(to_name: str, **more: Any) -> dict[str, Any]:
+    return {**polygon(**more), "to_name": to_name}
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (("image", "image2"), "image and image2"),
+        (("left", "right"), "left and right"),
+        (("image2",), "image2"),
+    ],
+)
+def test_regions_on_another_image_of_the_task_are_refused(
+    tmp_path: Path, names: tuple[str, ...], found: str
+) -> None:
+    data = {"image": "a.png", "image2": "b.png"}
+    path = write(tmp_path, task(annotation(*(on(name) for name in names)), data=data))
+    with pytest.raises(DatasetError) as caught:
+        source(path)
+    assert str(caught.value) == (
+        f"{path}: task 1 has regions on {found}, and one image of a task is read. Make each image "
+        "a task of its own in Label Studio."
+    )
+
+
+def test_a_second_image_without_regions_is_no_matter(tmp_path: Path) -> None:
+    data = {"image": "a.png", "preview": "small.png"}
+    for name in ("image", "img"):
+        path = write(tmp_path / name, task(annotation(on(name)), data=data))
+        assert labels(path).classes.any()
+
+
+def test_the_minimal_export_of_several_images_is_refused(tmp_path: Path) -> None:
+    flat = {"points": TRIANGLE, "polygonlabels": ["car"]}
+    entry = {"id": 1, "annotation_id": 2, "image": "a.png", "image2": "b.png", "label": [flat]}
+    path = write(tmp_path, entry)
+    with pytest.raises(DatasetError) as caught:
+        source(path)
+    assert str(caught.value) == (
+        f"{path}: task 1 has several images (image, image2), and does not say which of them its "
+        "regions are on. Export as JSON and not as JSON-MIN."
+    )
+
+
+def test_what_may_be_null(tmp_path: Path) -> None:
+    shape = rectangle(10, 10, 40, 50, image_rotation=None, rotation=None)
+    path = write(tmp_path, task(annotation(shape, updated_at=None)))
+    assert labels(path).classes.sum() == 400
+    flat = {**shape["value"], "original_width": None, "image_rotation": None}
+    entry = {"id": 1, "annotation_id": 2, "updated_at": None, "image": "a.png", "label": [flat]}
+    assert labels(write(tmp_path, entry)).classes.sum() == 400
+
+
+@pytest.mark.parametrize("box", [(slice(3, 9), slice(40, 50)), (slice(0, 0), slice(0, 0))])
+def test_masks_are_kept_as_their_bounding_box(box: tuple[slice, slice]) -> None:
+    mask = np.zeros(HW, bool)
+    mask[box] = True
+    patch = cropped(mask)
+    assert patch.mask.all()
+    assert patch.mask.shape == mask[box].shape
+    assert patch.top_left == (box[0].start, box[1].start)
+
+
+def test_accents_are_found_in_either_unicode_form(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, task(annotation(polygon()), image="/x/\u00e4.png"), files=("a\u0308.png",)
+    )
+    assert [item.image for item in source(path).items] == [tmp_path / "a\u0308.png"]

@@ -221,7 +221,7 @@ def test_background_and_ignored_areas_are_no_objects(tmp_path: Path) -> None:
 
 def test_without_shapes_all_is_background(tmp_path: Path) -> None:
     write(tmp_path, [])
-    found = labels(tmp_path)
+    found = labels(tmp_path, classes=INFO.classes)
     assert not found.classes.any()
     assert found.instances is None
 
@@ -517,3 +517,29 @@ def test_the_shared_photos_agree_with_voc() -> None:
         assert (both.classes != voc)[counted].sum() <= 1
         assert both.instances is not None
         assert set(np.unique(both.instances[both.classes == 0])) <= {0}
+
+
+@pytest.mark.parametrize("shapes", [[], [shape("_background_"), shape("__ignore__")]])
+def test_a_folder_without_a_class_is_refused(tmp_path: Path, shapes: list[Any]) -> None:
+    write(tmp_path, shapes)
+    with pytest.raises(DatasetError) as caught:
+        source(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}: has no shape of any class in 1 JSON file. Label some shapes, or name the "
+        "classes with --classes background,NAME."
+    )
+
+
+def test_a_shape_without_a_label_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, [shape(), shape(" ")])
+    with pytest.raises(DatasetError) as caught:
+        source(tmp_path)
+    assert str(caught.value) == (
+        f"{path}: shape 2 has no label. Give it one in labelme, or delete it."
+    )
+
+
+def test_accents_are_found_in_either_unicode_form(tmp_path: Path) -> None:
+    write(tmp_path, [shape()], imagePath="\u00e4.png")
+    (tmp_path / "a.png").rename(tmp_path / "a\u0308.png")
+    assert [item.image for item in source(tmp_path).items] == [tmp_path / "a\u0308.png"]

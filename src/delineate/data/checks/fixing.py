@@ -13,7 +13,9 @@ import numpy as np
 
 from delineate.data.checks.check import Examination, Progress, check, examine
 from delineate.data.checks.findings import Finding, below
+from delineate.data.checks.mask_flaws import read_colours
 from delineate.data.checks.mending import mend_mask
+from delineate.data.checks.pair import Seen
 from delineate.data.dataset import INFO_FILE
 from delineate.data.files import atomic_folder, refuse_existing, write_text
 from delineate.data.masks import write_mask
@@ -178,7 +180,18 @@ def _black_and_white(seen: Examination) -> bool:
         return False
     interpolated = {f.file for f in seen.findings if f.kind == "anti-aliased mask"}
     return not any(
-        (result.counts or {}).get(1)
+        _may_say_one(pair.sample.mask, result)
         for pair, result in zip(seen.pairs, seen.seen, strict=True)
         if pair.sample.mask is not None and below(seen.path, pair.sample.mask) not in interpolated
     )
+
+
+def _may_say_one(mask: Path, result: Seen) -> bool:
+    """Whether a mask has pixels of 1; what cannot be read might."""
+    if result.counts is not None:
+        return 1 in result.counts
+    pixels = read_colours(mask)
+    if pixels is None:
+        return True
+    is_grey = bool((pixels == pixels[:, :, :1]).all())
+    return is_grey and bool((pixels[:, :, 0] == 1).any())

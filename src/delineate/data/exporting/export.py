@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from delineate.data.dataset import Dataset, Sample, read_instances
+from delineate.data.export_record import EXPORT_FILE, ExportRecord, write_export_record
 from delineate.data.exporting.binary import BinaryWriter
 from delineate.data.exporting.class_id import ClassIdWriter
 from delineate.data.exporting.coco import CocoWriter
@@ -26,9 +26,6 @@ from delineate.data.label_ids import refuse_other_ids, refuse_other_size
 from delineate.data.masks import read_mask
 from delineate.data.parallel import ordered_map
 from delineate.errors import MaskError, OutputError
-
-EXPORT_FILE = "export.yaml"
-"""What the export is, in its folder; ``force`` replaces no folder without it."""
 
 Progress = Callable[[int, int], None]
 """Called with samples done and samples in all, from the calling thread."""
@@ -85,20 +82,17 @@ def export_dataset(settings: ExportSettings, *, progress: Progress | None = None
         report = ExportReport(
             settings.out, settings.format, samples, counts["objects"], tuple(notes)
         )
-        _describe(report, folder)
+        record = ExportRecord(
+            format=report.format,
+            classes=dataset.info.classes,
+            ignore_index=dataset.info.ignore_index,
+            images=samples,
+            objects=with_instances,
+            object_count=report.objects,
+            notes=report.notes,
+        )
+        write_export_record(record, folder)
     return report
-
-
-def _describe(report: ExportReport, folder: Path) -> None:
-    """Write the report for those who find the folder, and for ``force`` to know it by."""
-    document = {
-        "format": report.format,
-        "images": dict(report.samples),
-        "objects": report.objects,
-        "notes": list(report.notes),
-    }
-    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000)
-    (folder / EXPORT_FILE).write_text(text, encoding="utf-8")
 
 
 def _unlabelled_splits(dataset: Dataset, splits: tuple[str, ...]) -> list[str]:

@@ -21,7 +21,7 @@ import numpy as np
 import tifffile
 
 from delineate.data.dataset import DatasetInfo, Sample
-from delineate.data.exporting.categories import refuse_ignore_name
+from delineate.data.exporting.categories import IGNORE_NAME, refuse_ignore_name
 from delineate.data.exporting.pieces import (
     Piece,
     Pieces,
@@ -32,7 +32,7 @@ from delineate.data.exporting.pieces import (
 from delineate.data.exporting.writer import Labelled, Writer, Written, plural, split_folder
 from delineate.data.images import sniff
 from delineate.data.palette import Colour
-from delineate.errors import ImageError, MissingExtraError
+from delineate.errors import ImageError, MissingExtraError, SettingsError
 
 IGNORE_CLASS = "Ignore*"
 """How QuPath calls what no measurement counts."""
@@ -44,15 +44,18 @@ _HEAD_BYTES = 64
 
 class GeoJsonWriter(Writer):
     """One feature for each object, and one for the rest of each class; several parts make a
-    MultiPolygon. A class 0 that is called background is what no feature covers.
+    MultiPolygon. Where there are objects, a rest has the property ``is_object``, false. A class 0
+    that is called background is what no feature covers.
 
     Raises:
-        SettingsError: a class is called as the category of ignored pixels.
+        SettingsError: a class is called as the category of ignored pixels, or its name ends in a
+            star, and QuPath does not count such classes.
         MissingExtraError: rasterio is not installed.
     """
 
     def __init__(self, folder: Path, info: DatasetInfo, colours: tuple[Colour, ...]) -> None:
         refuse_ignore_name(info, "geojson")
+        _refuse_starred(info)
         try:
             import rasterio.features
         except ImportError as error:
@@ -61,6 +64,8 @@ class GeoJsonWriter(Writer):
         self._folder = folder
         self._info = info
         self._colours = colours
+        # readers take the star away, and the name may be that of a class then
+        self._ignored_name = IGNORE_NAME if "ignore" in info.classes else IGNORE_CLASS
         # it silences its own warnings, and their filters belong to the whole process
         self._rasterio_lock = threading.Lock()
 
@@ -75,7 +80,7 @@ class GeoJsonWriter(Writer):
             {"type": "Feature", "geometry": _geometry(parts[index]), "properties": properties}
             for index, piece in enumerate(pieces.members)
             if not piece.background
-            for properties in [self._properties(piece)]
+            for properties in [self._properties(piece, item)]
         ]
         document: dict[str, Any] = {"type": "FeatureCollection"}
         if epsg is not None:
@@ -99,8 +104,8 @@ class GeoJsonWriter(Writer):
         notes = ignored_objects_note(counts)
         if counts["objects"] and counts["rests"]:
             notes.append(
-                f"{plural(counts['rests'], 'feature')} of pixels that belong to no object: a "
-                "reader takes each for an object, because GeoJSON has no other."
+                f"{plural(counts['rests'], 'feature')} of pixels that belong to no object, with "
+                "is_object false: other readers than delineate take each for an object."
             )
         if not counts["objects"]:
             notes.append("Without object ids, each class of an image is one feature.")
@@ -147,15 +152,28 @@ class GeoJsonWriter(Writer):
                 parts[int(index)].append(rings)
         return parts
 
-    def _properties(self, piece: Piece) -> dict[str, Any]:
+    def _properties(self, piece: Piece, item: Labelled) -> dict[str, Any]:
         if piece.ignored:
-            name, colour = IGNORE_CLASS, _IGNORE_COLOUR
+            name, colour = self._ignored_name, _IGNORE_COLOUR
         else:
             name, colour = self._info.classes[piece.class_id], self._colours[piece.class_id]
-        return {
+        properties: dict[str, Any] = {
             "objectType": "annotation",
             "classification": {"name": name, "color": list(colour)},
         }
+        if item.instances is not None and not piece.instance:
+            properties["is_object"] = False
+        return properties
+
+
+def _refuse_starred(info: DatasetInfo) -> None:
+    for name in info.classes:
+        if name.endswith("*"):
+            raise SettingsError(
+                f"the class {name!r} ends in a star, and QuPath does not count such classes",
+                where="classes",
+                mend="Rename it in dataset.yaml, or use another format than geojson.",
+            )
 
 
 def _geometry(polygons: list[Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from jaxtyping import UInt32
 from delineate.data.dataset import DatasetInfo
 from delineate.data.exporting.categories import has_unwritten_background
 from delineate.data.exporting.writer import Labelled, plural
+from delineate.data.formats.naming import means_background
 from delineate.errors import MaskError
 from delineate.types import InstanceMap, LabelMap
 
@@ -110,12 +111,14 @@ def _class_of_each(
             where=where,
             mend=mend,
         )
-    if has_unwritten_background(info) and info.ignore_index != 0:
-        lying = instances[(labels == 0) & (instances > 0)]
+    for class_id, name in enumerate(info.classes):
+        if not means_background(name):
+            continue
+        lying = instances[(labels == class_id) & (instances > 0)]
         if lying.size:
             raise MaskError(
-                f"puts object {int(lying[0])} on pixels of the class {info.classes[0]}, which "
-                f"has no objects in {format_name}",
+                f"puts object {int(lying[0])} on pixels of the class {name}, which has no objects "
+                f"in {format_name}",
                 where=where,
                 mend=mend,
             )

@@ -10,7 +10,7 @@ later covers the other, unless ``overlap`` says otherwise.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,12 @@ from jaxtyping import Bool
 
 from delineate.data.dataset import DatasetInfo, by_stem, list_files
 from delineate.data.formats.canvas import Canvas
-from delineate.data.formats.folders import read_file, source_folders
+from delineate.data.formats.folders import (
+    instance_notes,
+    read_file,
+    read_instance_file,
+    source_folders,
+)
 from delineate.data.formats.mask_values import to_labels
 from delineate.data.formats.naming import (
     BACKGROUND,
@@ -40,6 +45,14 @@ def class_folders(masks: Path) -> list[Path]:
     return sorted(folder for folder in masks.iterdir() if folder.is_dir() and list_files(folder))
 
 
+@dataclass(frozen=True)
+class _Files:
+    """What an item's labels are read from: (class, file) of each mask, and the object ids."""
+
+    masks: tuple[tuple[str, Path], ...]
+    instances: Path | None
+
+
 class BinarySource:
     """One binary mask for each class, as :class:`delineate.data.formats.source.Source`.
 
@@ -57,10 +70,9 @@ class BinarySource:
             if not image_of:
                 raise DatasetError("holds no images", where=folders.images)
             files = _by_class(folders.masks, settings, list(image_of))
-            for root, of in (
-                (folders.images, image_of),
-                *((folders.masks, f) for f in files.values()),
-            ):
+            objects = by_stem(list_files(folders.instances))
+            masks = [(folders.masks, of) for of in files.values()]
+            for root, of in ((folders.images, image_of), (folders.instances, objects), *masks):
                 for file in of.values():
                     refuse_link_outside(file, root, follow_links=settings.follow_links)
             dropped += _strays(image_of, files, settings)
@@ -72,13 +84,17 @@ class BinarySource:
                     where=str(image),
                     image=image,
                     split=split,
-                    key=tuple((name, of[stem]) for name, of in files.items() if stem in of),
+                    key=_Files(
+                        tuple((name, of[stem]) for name, of in files.items() if stem in of),
+                        objects.get(stem),
+                    ),
                 )
                 for stem, image in sorted(image_of.items())
                 if image not in dropped
             ]
         self.items: Sequence[Item] = tuple(items)
-        self.proposal = replace(propose(sorted(names)), dropped=tuple(dropped))
+        notes = instance_notes([item.key.instances for item in items])
+        self.proposal = replace(propose(sorted(names)), dropped=tuple(dropped), notes=notes)
 
     def image_bytes(self, item: Item) -> bytes:
         return read_file(item.image)
@@ -87,7 +103,7 @@ class BinarySource:
         ids = ids_by_name(info)
         two = DatasetInfo(classes=(BACKGROUND, "foreground"))
         layers: list[tuple[int, Bool[np.ndarray, "h w"]]] = []
-        for name, file in item.key:
+        for name, file in item.key.masks:
             mask = to_labels(file, "binary", two).astype(bool)
             if mask.shape != hw:
                 raise MaskError(
@@ -105,10 +121,13 @@ class BinarySource:
         canvas = Canvas(hw, info, item.where)
         for class_id, mask in layers:
             canvas.paint(mask, class_id)
-        return canvas.labels()
+        ids_of_objects = read_instance_file(item.key.instances, hw, "binary")
+        return replace(canvas.labels(), instances=ids_of_objects)
 
     def evidence(self, item: Item) -> bytes:
-        return b"".join(name.encode() + read_mask_bytes(file) for name, file in item.key)
+        masks = b"".join(name.encode() + read_mask_bytes(file) for name, file in item.key.masks)
+        objects = item.key.instances
+        return masks + (b"" if objects is None else read_mask_bytes(objects))
 
 
 def _by_class(

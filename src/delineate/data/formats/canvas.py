@@ -96,4 +96,5 @@ class Canvas:
             raise no_background(self._info, self._where)
         instances = np.ascontiguousarray(self._instances.T) if self._objects else None
         classes = np.ascontiguousarray(self._classes.T.astype(self._dtype, copy=False))
-        return Labels(classes, instances)
+        hidden = self._objects - len(np.unique(self._instances[self._instances > 0]))
+        return Labels(classes, instances, hidden)

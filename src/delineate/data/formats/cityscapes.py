@@ -4,7 +4,8 @@
     gtFine/train/aachen/aachen_000000_000019_gtFine_labelIds.png   (and ..._instanceIds.png)
 
 The 34 label ids become the 19 classes that the benchmark scores (its "train ids"); everything else
-is the ignore index 255. Instance ids are those of gtFine_instanceIds (label id * 1000 + number).
+is the ignore index 255. Objects are those of gtFine_instanceIds (label id * 1000 + number) whose
+class is scored.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ class CityscapesSource:
         if not self.items:
             raise DatasetError("holds no images", where=root / "leftImg8bit")
         for item in self.items:
-            for file in (item.image, item.key):
+            instances = None if item.key is None else _instance_file(item.key)
+            for file in (item.image, item.key, instances):
                 if file is not None:
                     refuse_link_outside(file, root, follow_links=settings.follow_links)
         self.proposal = Proposal(
@@ -110,7 +112,7 @@ class CityscapesSource:
         for train_id, (_, label_id, _) in enumerate(_CLASSES):
             table[label_id] = train_id
         labels: LabelMap = table[ids]
-        return Labels(labels, _instances(_instance_file(item.key)))
+        return Labels(labels, _instances(_instance_file(item.key), labels))
 
     def evidence(self, item: Item) -> bytes:
         instances = _instance_file(item.key)
@@ -122,10 +124,20 @@ def _instance_file(labels: Path) -> Path:
     return labels.with_name(labels.name.replace("_labelIds", "_instanceIds"))
 
 
-def _instances(file: Path) -> InstanceMap | None:
+def _instances(file: Path, labels: LabelMap) -> InstanceMap | None:
+    """Objects of the classes that are scored; None where there is no file of them."""
     if not file.is_file():
         return None
-    ids = read_mask(file)
+    stored = read_mask(file)
+    if stored.shape != labels.shape:
+        (height, width), (rows, columns) = stored.shape, labels.shape
+        raise MaskError(
+            f"is {width} x {height} pixels (width x height), and its label file is "
+            f"{columns} x {rows}",
+            where=file,
+            mend="Download it again, or remove it to import no objects.",
+        )
+    ids = np.where(labels == IGNORE, 0, stored)
     objects = np.unique(ids[ids >= 1000])
     numbers = np.zeros(65536, np.uint16)
     numbers[objects] = np.arange(1, len(objects) + 1)

@@ -11,7 +11,7 @@ from typing import Any
 from delineate.data.dataset import ONLY_SPLIT, list_files
 from delineate.data.formats.coco_json import AnnotationFile, ImageJson, repeated
 from delineate.data.formats.naming import file_inside, refuse_link_outside, sample_names
-from delineate.data.formats.pairing import refuse_absent
+from delineate.data.formats.pairing import refuse_absent, spellings
 from delineate.data.formats.settings import ImportSettings
 from delineate.data.formats.source import Item
 from delineate.errors import DatasetError, MaskError
@@ -144,9 +144,10 @@ class _Finder:
         self._trusted: set[Path] = set()
 
     def find(self, name: str, where: str) -> Path | None:
+        """The file of that name and folders in any place, else of that name alone."""
         base = PurePosixPath(name.replace("\\", "/")).name
-        for root, folder in self._folders:
-            for candidate in dict.fromkeys((name, base)):
+        for candidate in dict.fromkeys((*spellings(name), *spellings(base))):
+            for root, folder in self._folders:
                 # a link is looked at when there is a file, and each folder once: it is slow
                 path = file_inside(folder, candidate, where, follow_links=True)
                 if is_file(path):

@@ -21,6 +21,9 @@ from delineate.data.formats.pairing import no_json
 from delineate.errors import DatasetError
 
 _SNIFFED = 1 << 16  # bytes of the head and of the tail: the annotations reach into one of them
+UNLABELLED_PREFIX = "image_info_test"
+"""Of the names of COCO's own files of images alone."""
+
 _SPLIT = re.compile(r"(?<![a-z])(train|training|val|valid|validation|test)(?![a-z])")
 _SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val"}
 
@@ -142,7 +145,7 @@ def read_json(path: Path, kind: type[T]) -> T:
 
 @cache
 def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind)
+    return msgspec.json.Decoder(kind, strict=False)  # 30.0 and "30" are whole numbers too
 
 
 def is_coco(path: Path) -> bool:
@@ -195,7 +198,9 @@ def find_files(
     found = [file for file in _candidates(source) if sniff(file)]
     official = [file for file in found if file.name.startswith(prefix)]
     if official:
-        official += [file for file in found if file.name.startswith("image_info_test")]
+        # these have no annotations that a sniffer could tell
+        unlabelled = [f for f in _candidates(source) if f.name.startswith(UNLABELLED_PREFIX)]
+        official = list(dict.fromkeys((*official, *unlabelled)))
     chosen = official or found
     if not chosen:
         raise DatasetError(

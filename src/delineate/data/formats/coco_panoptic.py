@@ -26,7 +26,9 @@ from delineate.data.formats.coco_images import (
     refuse_other_size,
 )
 from delineate.data.formats.coco_json import (
+    UNLABELLED_PREFIX,
     AnnotationFile,
+    CocoFile,
     PanopticAnnotation,
     PanopticCategory,
     PanopticFile,
@@ -44,7 +46,7 @@ from delineate.data.formats.naming import (
     propose,
     refuse_link_outside,
 )
-from delineate.data.formats.pairing import read_bytes, refuse_unannotated
+from delineate.data.formats.pairing import read_bytes, refuse_unannotated, spellings
 from delineate.data.formats.settings import DEFAULT_IGNORE, ImportSettings
 from delineate.data.formats.source import Item, Labels, Proposal, Source
 from delineate.data.images import decode_image
@@ -68,6 +70,8 @@ class _Content(NamedTuple):
 def open_coco_panoptic(settings: ImportSettings) -> Source:
     """List the images of one panoptic JSON, or of all in a folder.
 
+    Images of ``image_info_test*.json`` have no labels.
+
     The PNGs are in ``settings.masks``, or beside the JSON in a folder of its name. Things become
     objects, stuff and crowds do not.
 
@@ -76,7 +80,7 @@ def open_coco_panoptic(settings: ImportSettings) -> Source:
             absent and may not be left out; files disagree.
     """
     files, unread = find_files(settings.source, is_coco_panoptic, "panoptic_")
-    documents = [(file, read_json(file.path, PanopticFile)) for file in files]
+    documents = [(file, _read(file)) for file in files]
     names = names_by_id((file.path, document.categories) for file, document in documents)
     categories = {c.id: c for _, document in documents for c in document.categories}
     entries: list[Entry] = []
@@ -178,6 +182,13 @@ class _PanopticSource:
         return said + b"\n" + read_mask_bytes(content.png)
 
 
+def _read(file: AnnotationFile) -> PanopticFile:
+    if not file.path.name.startswith(UNLABELLED_PREFIX):
+        return read_json(file.path, PanopticFile)
+    # its categories are those of objects, without isthing
+    return PanopticFile(read_json(file.path, CocoFile).images)
+
+
 def _group(
     file: AnnotationFile, document: PanopticFile, settings: ImportSettings
 ) -> tuple[list[Entry], list[Path]]:
@@ -252,11 +263,12 @@ def _refuse_bad_segments(segments: Sequence[Segment], categories: set[int], wher
 
 def _find_png(file: AnnotationFile, name: str, settings: ImportSettings, where: str) -> Path | None:
     folder = settings.masks or file.path.parent
-    for candidate in (folder / file.path.stem, folder):
-        png = file_inside(candidate, name, where, follow_links=True)
-        if is_file(png):
-            refuse_link_outside(png, folder, follow_links=settings.follow_links)
-            return png
+    for place in (folder / file.path.stem, folder):
+        for spelling in spellings(name):
+            png = file_inside(place, spelling, where, follow_links=True)
+            if is_file(png):
+                refuse_link_outside(png, folder, follow_links=settings.follow_links)
+                return png
     return None
 
 

@@ -7,7 +7,6 @@ image for each object are what is slow, and these are never made.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,16 +18,11 @@ import numpy as np
 from jaxtyping import Int64
 from pycocotools import mask as coco
 
-from delineate.data.formats.drawing import FARTHEST_PX
-from delineate.data.rle import places_within, unpack_counts
+from delineate.data.formats.drawing import FARTHEST_PX, LONGEST_OUTLINE_PX
+from delineate.data.rle import PACKED_COUNTS, places_within, unpack_counts
 from delineate.errors import MaskError
 
-LONGEST_OUTLINE_PX = 5_000_000
-"""The longest outline of one polygon; pycocotools takes some 100 bytes for each pixel of it."""
-
 _PAINTED_AT_ONCE = 1 << 22  # pixels
-# what maskApi.c writes: numbers of one to seven characters, the last of which has no bit 5
-_COUNTS = re.compile(r"(?:[P-o]{0,6}[0-O])+")
 _NOTHING = frozenset({b"", b"null", b"[]"})
 
 
@@ -217,7 +211,7 @@ def _pieces(
             )
         counts = segment.counts
         if isinstance(counts, str):
-            if not _COUNTS.fullmatch(counts):
+            if not PACKED_COUNTS.fullmatch(counts):
                 raise _wrong_counts(hw, places[index])
             pieces.append((index, counts.encode()))
         else:

@@ -34,6 +34,7 @@ from delineate.data.formats.pairing import (
     read_bytes,
     refuse_absent,
     refuse_unannotated,
+    spellings,
 )
 from delineate.data.formats.settings import ImportSettings
 from delineate.data.formats.source import Item, Labels, Proposal
@@ -188,13 +189,16 @@ def _named(listing: CvatListing) -> list[tuple[Place, str, str]]:
 
 
 def _find_image(place: Place, root: Path, xml: Path, settings: ImportSettings) -> Path | None:
+    # by itself too, as an absolute one is not so behind a folder
+    file_inside(root, place.name, str(xml), follow_links=True)
     folders = [""] if settings.images is not None else ["images", ""]
     for folder in folders:
         for subset in dict.fromkeys((place.subset, "")):
-            name = "/".join(part for part in (folder, subset, place.name) if part)
-            file = file_inside(root, name, str(xml), follow_links=settings.follow_links)
-            if file.is_file():
-                return file
+            for spelling in spellings(place.name):
+                name = "/".join(part for part in (folder, subset, spelling) if part)
+                file = file_inside(root, name, str(xml), follow_links=settings.follow_links)
+                if file.is_file():
+                    return file
     return None
 
 

@@ -54,7 +54,7 @@ class CvatListing:
 
         Raises:
             DatasetError: the XML is damaged, is another tool's or CVAT's for video, declares
-                entities, or has shapes that are not known.
+                entities, or has shapes that are not known or have no label.
             ImageError: the file cannot be read.
         """
         # expat itself, as ElementTree keeps no byte offsets; UTF-8 because that is what the
@@ -119,17 +119,26 @@ class CvatListing:
 
     def _count(self, tag: str, attributes: dict[str, str]) -> None:
         if tag in AREAS:
-            self.labels.setdefault(attributes.get("label", ""))
+            if not attributes.get("label", "").strip():
+                raise DatasetError(
+                    f"has a <{tag}> without a label in the image {self._image_name()!r}",
+                    where=self.xml,
+                    mend="Give it one in CVAT, or delete it.",
+                )
+            self.labels.setdefault(attributes["label"])
             self._shapes += 1
         elif tag in _NO_AREAS:
             self.without_area[tag] += 1
         else:
             raise DatasetError(
-                f"has a shape <{tag}> in the image {self._open[0] if self._open else ''!r}, which "
+                f"has a shape <{tag}> in the image {self._image_name()!r}, which "
                 "is none that CVAT for images 1.1 has",
                 where=self.xml,
                 mend="Delete those shapes in CVAT, or draw them as polygons.",
             )
+
+    def _image_name(self) -> str:
+        return self._open[0] if self._open else ""
 
     def _end(self, at: int) -> None:
         if self._path[-2:] == ["label", "name"] and self._path[1] == "meta":

@@ -57,6 +57,15 @@ class Region:
     level: int = 0
 
 
+def cropped(mask: Bool[np.ndarray, "h w"]) -> Patch:
+    """The smallest patch that holds all pixels of a mask of the whole image."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return Patch(np.zeros((0, 0), bool), (0, 0))
+    top, left = int(rows[0]), int(columns[0])
+    return Patch(mask[top : rows[-1] + 1, left : columns[-1] + 1].copy(), (top, left))
+
+
 def checked_points(
     points: Sequence[tuple[float, float]],
     hw: tuple[int, int],

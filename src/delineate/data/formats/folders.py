@@ -63,7 +63,11 @@ class FolderSource:
         self._values = settings.values
         dropped: list[Path] = []
         self.items: Sequence[Item] = tuple(self._list(settings, dropped))
-        self.proposal = replace(_propose(settings, mask_format), dropped=tuple(dropped))
+        self.proposal = replace(
+            _propose(settings, mask_format),
+            dropped=tuple(dropped),
+            notes=instance_notes([item.key.instances for item in self.items]),
+        )
 
     @staticmethod
     def _list(settings: ImportSettings, dropped: list[Path]) -> Iterator[Item]:
@@ -90,6 +94,14 @@ class FolderSource:
         files: _Files = item.key
         there = (file for file in (files.mask, files.instances) if file is not None)
         return b"".join(read_mask_bytes(file) for file in there)
+
+
+def instance_notes(files: Sequence[Path | None]) -> tuple[str, ...]:
+    """Says so when some images have object ids and others have none."""
+    without = sum(file is None for file in files)
+    if without in (0, len(files)):
+        return ()
+    return (f"images without object ids, where others have some: {without}",)
 
 
 def read_file(path: Path | None) -> bytes:
@@ -195,11 +207,22 @@ def source_folders(settings: ImportSettings) -> Mapping[str, Folders]:
         instances = settings.instances or settings.masks.with_name("instances")
         return {ONLY_SPLIT: Folders(root, settings.masks, instances)}
     splits = {
-        split: Folders(*(root / split / kind for kind in _SOURCE_FOLDERS[0]))
+        split: Folders(
+            root / split / "images",
+            root / split / "masks",
+            (settings.instances or root) / split / ("" if settings.instances else "instances"),
+        )
         for split in _SPLITS
         if (root / split / "images").is_dir()
     }
     if splits:
+        for folders in splits.values():
+            if settings.instances is not None and not folders.instances.is_dir():
+                raise DatasetError(
+                    "no such folder",
+                    where=folders.instances,
+                    mend="The source has splits: put the object ids into a folder for each.",
+                )
         return splits
     for images, masks, instances_name in _SOURCE_FOLDERS:
         if (root / images).is_dir() and (root / masks).is_dir():

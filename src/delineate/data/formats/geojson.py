@@ -12,6 +12,7 @@ that crosses itself is filled by the even-odd rule. All polygons of a feature ar
 from __future__ import annotations
 
 import threading
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,8 +80,12 @@ class GeoJsonSource:
         import_rasterio()
         self._overlap = settings.overlap
         self._lock = threading.Lock()
-        pairs, dropped = _pairs(settings)
-        names = sample_names(_relative(image, settings) for _, image in pairs)
+        pairs, bare, dropped = _pairs(settings)
+        unlabelled, unannotated = _test_images(pairs, bare, settings)
+        place = settings.images or settings.source
+        refuse_unannotated(unannotated, place, drop=settings.drop_unpaired)
+        images = [*(image for _, image in pairs), *unlabelled]
+        names = sample_names(_relative(image, settings) for image in images)
         asked = settings.class_property
         survey = Survey(CLASS_PROPERTIES if asked is None else (asked,))
         items: list[Item] = []
@@ -93,12 +98,16 @@ class GeoJsonSource:
             key = _Key(file, raster)
             items.append(Item(name, name + image.suffix, str(file), image, split, key=key))
             sizes_um[name] = pixel_size_um(image, raster)
+        for image in unlabelled:
+            name = names[_relative(image, settings)]
+            file_name = name + image.suffix
+            items.append(Item(name, file_name, str(image), image, "test", labelled=False))
         if not survey.features:
             raise DatasetError("has no features", where=settings.source)
         self.items: Sequence[Item] = tuple(items)
         self._property = survey.class_property(asked=asked is not None)
         proposal = survey.propose(self._property, sizes_um)
-        self.proposal = replace(proposal, dropped=tuple(dropped))
+        self.proposal = replace(proposal, dropped=(*dropped, *unannotated))
 
     def image_bytes(self, item: Item) -> bytes:
         if item.image is None:
@@ -174,7 +183,8 @@ def open_geojson(settings: ImportSettings) -> GeoJsonSource:
     """A GeoJSON file and its raster, or a folder of NAME.geojson and NAME.tif.
 
     ``settings.images`` names the raster or their folder where they lie elsewhere. One file and
-    one raster belong together whatever their names.
+    one raster belong together whatever their names. Images of a folder test without any GeoJSON
+    are unlabelled where train or val has some.
 
     Classes come from ``settings.class_property``, or from the first of ``CLASS_PROPERTIES``
     that any feature has; a value is text, a number or, as QuPath writes, an object with a
@@ -193,8 +203,8 @@ def open_geojson(settings: ImportSettings) -> GeoJsonSource:
     return GeoJsonSource(settings)
 
 
-def _pairs(settings: ImportSettings) -> tuple[list[tuple[Path, Path]], list[Path]]:
-    """GeoJSON files with their images, and what is left out as the user asked for it."""
+def _pairs(settings: ImportSettings) -> tuple[list[tuple[Path, Path]], list[Path], list[Path]]:
+    """GeoJSON files with their images; images without one; files without an image."""
     source, links, drop = settings.source, settings.follow_links, settings.drop_unpaired
     place = settings.images or (source if source.is_dir() else source.parent)
     if not place.exists():
@@ -210,7 +220,7 @@ def _pairs(settings: ImportSettings) -> tuple[list[tuple[Path, Path]], list[Path
                 where=source,
                 mend=f"Name the raster with --images, or call it {source.stem}.tif.",
             )
-        return [(source, found[0])], []
+        return [(source, found[0])], [], []
     files = [f for f in list_files(source, _SUFFIXES, follow_links=links) if is_geojson(f)]
     if not files:
         raise DatasetError("has no GeoJSON file", where=source, mend="Name the file itself.")
@@ -218,25 +228,36 @@ def _pairs(settings: ImportSettings) -> tuple[list[tuple[Path, Path]], list[Path
         root = source if file.is_relative_to(source) else place
         refuse_link_outside(file, root, follow_links=links)
     if len(files) == len(images) == 1:
-        return [(files[0], images[0])], []
+        return [(files[0], images[0])], [], []
     by_name = _by_name(images)
-    pairs = [(file, by_name[file.stem]) for file in files if file.stem in by_name]
-    alone = [file for file in files if file.stem not in by_name]
+    of_file = {file: by_name.get(_composed(file.stem)) for file in files}
+    pairs = [(file, image) for file, image in of_file.items() if image is not None]
+    alone = [file for file, image in of_file.items() if image is None]
     refuse_absent([f"that of {file.name}" for file in alone], place, drop=drop)
     paired = {image for _, image in pairs}
     bare = [image for image in images if image not in paired]
-    refuse_unannotated(bare, place, drop=drop)
     if not pairs:
         raise DatasetError(
             f"has {len(files)} GeoJSON files and no image of the same name", where=source
         )
-    return sorted(pairs, key=lambda pair: pair[1]), alone + bare
+    return sorted(pairs, key=lambda pair: pair[1]), bare, alone
+
+
+def _test_images(
+    pairs: Sequence[tuple[Path, Path]], bare: Sequence[Path], settings: ImportSettings
+) -> tuple[list[Path], list[Path]]:
+    """Images without labels: those of a test split that has none at all, and the others."""
+    splits = {_split(_relative(image, settings)) for _, image in pairs}
+    if "test" in splits or ONLY_SPLIT in splits:
+        return [], list(bare)
+    test = [image for image in bare if _split(_relative(image, settings)) == "test"]
+    return test, [image for image in bare if image not in set(test)]
 
 
 def _by_name(images: Iterable[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for image in images:
-        for name in {image.stem, image.name}:
+        for name in {_composed(image.stem), _composed(image.name)}:
             other = found.setdefault(name, image)
             if other != image:
                 raise DatasetError(
@@ -244,6 +265,10 @@ def _by_name(images: Iterable[Path]) -> dict[str, Path]:
                     mend="Rename or remove one of them.",
                 )
     return found
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _relative(image: Path, settings: ImportSettings) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import tifffile
 from jaxtyping import Float64
 
+from delineate.data.images import image_size
 from delineate.errors import DatasetError, ImageError, MaskError, MissingExtraError
 
 _SAME_SIDES = 0.01  # pixels whose sides differ by less count as square
@@ -29,7 +30,7 @@ class Georeference:
     """Where the pixels of a raster lie.
 
     Attributes:
-        hw: height and width in pixels.
+        hw: height and width in pixels; upright, where there is no georeference.
         transform: a, b, c, d, e, f of ``x = a * column + b * row + c``,
             ``y = d * column + e * row + f``; None without a georeference.
         crs: coordinate system as WKT, None where it is not stated.
@@ -77,7 +78,8 @@ def read_georeference(path: Path) -> Georeference:
                 where=path,
                 mend="Straighten it with: gdalwarp IN.tif OUT.tif",
             )
-        return Georeference(hw, None, None)
+        # GDAL sees the stored pixels; shapes are drawn on the upright ones
+        return Georeference(image_size(path), None, None)
     a, b, c, d, e, f = (float(number) for number in transform[:6])
     if not math.isfinite(a * e - b * d) or a * e == b * d:
         raise DatasetError(

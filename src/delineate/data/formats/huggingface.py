@@ -26,7 +26,7 @@ from delineate.data.formats.naming import BACKGROUND, file_inside
 from delineate.data.formats.pairing import read_bytes
 from delineate.data.formats.settings import IGNORE_NAMES, ImportSettings
 from delineate.data.formats.source import Item, Labels, Proposal
-from delineate.data.images import sniff
+from delineate.data.images import IMAGE_SUFFIXES, sniff
 from delineate.data.label_ids import refuse_other_ids
 from delineate.data.masks import decode_mask
 from delineate.errors import DatasetError, ImageError, MaskError
@@ -86,15 +86,16 @@ class HuggingFaceSource:
             paths = [path for shard in own for _, path in shard.heads(self._image)]
             masked = [there for shard in own for there, _ in shard.heads(self._mask)]
             stems = [PurePosixPath(path.replace("\\", "/")).stem if path else "" for path in paths]
-            unique = len(set(stems)) == len(stems) and all(stems)
+            unique = len(set(stems)) == len(stems) and all(map(_is_file_name, stems))
             suffixes: dict[Path, str] = {}
             digits = len(str(len(rows) - 1))
             for index, ((shard, row), path) in enumerate(zip(rows, paths, strict=True)):
                 name = stems[index] if unique else f"{split}_{index:0{digits}d}"
                 suffix = PurePosixPath(path or "").suffix.lower()
-                if not suffix and shard.path not in suffixes:
-                    suffixes[shard.path] = self._suffix(shard, row)
-                suffix = suffix or suffixes[shard.path]
+                if suffix not in IMAGE_SUFFIXES:
+                    if shard.path not in suffixes:
+                        suffixes[shard.path] = self._suffix(shard, row)
+                    suffix = suffixes[shard.path]
                 yield Item(
                     name,
                     name + suffix,
@@ -106,7 +107,7 @@ class HuggingFaceSource:
                 )
 
     def _suffix(self, shard: Shard, row: int) -> str:
-        """What the images of a shard without a path are called after: the kind of the first."""
+        """What images without a known suffix are called after: the kind of the first of a shard."""
         try:
             return _SUFFIXES[sniff(self._bytes(shard, row, self._image)[:_HEAD_BYTES], "")]
         except (ImageError, MaskError, DatasetError):
@@ -164,14 +165,19 @@ def open_huggingface(settings: ImportSettings) -> HuggingFaceSource:
     annotation, segmentation and the like); of two image columns of which one has such a name the
     other is the other. ``validation`` becomes ``val``; one split alone is divided as if it had
     none. Class names come from ``id2label.json`` in the folder, or from a list of class labels.
-    Samples are called after their paths where all of a split have different ones, otherwise by
-    split and number. A row without a mask is not labelled.
+    Samples are called after their paths where all of a split have different ones that a file can
+    have, otherwise by split and number. A row without a mask is not labelled.
 
     Raises:
         DatasetError: damaged files, no such columns, or names of classes with gaps.
         MissingExtraError: pyarrow is not installed.
     """
     return HuggingFaceSource(settings)
+
+
+def _is_file_name(stem: str) -> bool:
+    """Whether a file can be called so and is not hidden."""
+    return bool(stem) and stem.isprintable() and not stem.startswith(".")
 
 
 def _columns(features: Mapping[str, Any], where: Path) -> tuple[str, str]:

@@ -20,6 +20,8 @@ from delineate.errors import DatasetError, MissingExtraError
 
 _COLUMNS_HELD = 4
 _SHARD = re.compile(r"^(?P<split>.+?)(-\d{5}-of-\d{5}(-[0-9a-f]+)?)?$")
+# splits become folders
+_SPLIT_NAME = re.compile(r"\w[\w.\- ]*")
 _FETCH_AGAIN = "Save or fetch the dataset again."
 
 
@@ -97,10 +99,13 @@ def list_shards(root: Path, *, follow_links: bool) -> list[tuple[str, Path]]:
     """The files with the names of their splits, in order.
 
     Raises:
-        DatasetError: a file that another names is not there or lies outside, or there are none.
+        DatasetError: a file that another names is not there or lies outside, a split has a name
+            that no folder can have, or there are none.
     """
     if (root / "dataset_dict.json").is_file():
         names = _read_json(root / "dataset_dict.json", _Splits).splits
+        for name in names:
+            _refuse_bad_split(name, root / "dataset_dict.json")
         found = [(name, file) for name in names for _, file in _saved(root, root / name)]
     elif (root / "state.json").is_file():
         found = _saved(root, root)
@@ -108,7 +113,8 @@ def list_shards(root: Path, *, follow_links: bool) -> list[tuple[str, Path]]:
         found = [(_split_of(file, root), file) for file in _parquet_files(root)]
     if not found:
         raise DatasetError("has no Arrow or Parquet files", where=root)
-    for _, file in found:
+    for split, file in found:
+        _refuse_bad_split(split, file)
         refuse_link_outside(file, root, follow_links=follow_links)
         if not file.is_file():
             raise DatasetError(
@@ -237,6 +243,16 @@ def _feature_by_type(kind: Any) -> Any:
     }:
         return {"_type": "Image"}
     return str(kind)
+
+
+def _refuse_bad_split(split: str, where: Path) -> None:
+    if not _SPLIT_NAME.fullmatch(split):
+        raise DatasetError(
+            f"names the split {split!r}, and such a name has letters, digits, spaces and _ - . "
+            "alone",
+            where=where,
+            mend="Rename it to train, val or test.",
+        )
 
 
 def _saved(root: Path, folder: Path) -> list[tuple[str, Path]]:

@@ -26,12 +26,12 @@ from delineate.data.formats.drawing import (
     Region,
     checked_points,
     coco_polygon,
+    cropped,
     paint_regions,
 )
-from delineate.data.formats.label_studio_brush import decode_brush
+from delineate.data.formats.label_studio_brush import brush_bytes, decode_brush
 from delineate.data.formats.label_studio_json import (
     Annotation,
-    Byte,
     Result,
     Task,
     Value,
@@ -45,6 +45,7 @@ from delineate.data.formats.pairing import (
     read_bytes,
     refuse_absent,
     refuse_unannotated,
+    spellings,
 )
 from delineate.data.formats.settings import ImportSettings
 from delineate.data.formats.source import Item, Labels, Proposal
@@ -168,7 +169,7 @@ class _Found:
 
 def _list_task(task: Task, where: str, json: Path, root: Path, found: _Found) -> None:
     """Add one task to what was found."""
-    stated = _image_name(task, where, json)
+    stated, others = _image_name(task, where, json)
     image = _find_image(stated, root)
     valid = [annotation for annotation in task.annotations if not annotation.was_cancelled]
     found.cancelled += len(task.annotations) - len(valid)
@@ -185,8 +186,9 @@ def _list_task(task: Task, where: str, json: Path, root: Path, found: _Found) ->
         found.unlabelled.append(image)
         return
     # the last of equal ones, as the file is in the order of creation
-    newest = max(enumerate(valid), key=lambda pair: (pair[1].updated_at, pair[0]))[1]
+    newest = max(enumerate(valid), key=lambda pair: (pair[1].updated_at or "", pair[0]))[1]
     found.superseded += len(valid) - 1
+    _refuse_several_images(newest, others, where, json)
     found.tasks[image] = (where, newest.result)
     _count(newest, f"{json}, {where}", found)
 
@@ -219,17 +221,49 @@ def _regions(raw: msgspec.Raw, where: str | Path) -> list[tuple[Result, Value]]:
     ]
 
 
-def _image_name(task: Task, where: str, json: Path) -> str:
-    """The address of the task's image: ``data.image``, or the one value that names an image."""
+def _refuse_several_images(
+    annotation: Annotation, others: Sequence[str], where: str, json: Path
+) -> None:
+    """Raise DatasetError unless all regions lie on the one image that is read.
+
+    Args:
+        others: names of further images in the task's data.
+    """
+    regions = _regions(annotation.result, f"{json}, {where}")
+    named = sorted({result.to_name for result, _ in regions if result.to_name})
+    if len(named) > 1 or (named and named[0] in others):
+        raise DatasetError(
+            f"{where} has regions on {' and '.join(named)}, and one image of a task is read",
+            where=json,
+            mend="Make each image a task of its own in Label Studio.",
+        )
+    if others and any(not result.to_name for result, _ in regions):
+        raise DatasetError(
+            f"{where} has several images ({', '.join(('image', *others))}), and does not say "
+            "which of them its regions are on",
+            where=json,
+            mend="Export as JSON and not as JSON-MIN.",
+        )
+
+
+def _image_name(task: Task, where: str, json: Path) -> tuple[str, list[str]]:
+    """The address of the task's image, and the keys of others in its data.
+
+    It is ``data.image``, or the one value that names an image.
+    """
     texts: dict[str, str] = {}
     for key, raw in task.data.items():
         if bytes(memoryview(raw)[:1]) == b'"':
             texts[key] = decode_json(raw, str, f"{json}, {where}")
+    found = [
+        key
+        for key, text in texts.items()
+        if PurePosixPath(_path(text)).suffix.lower() in IMAGE_SUFFIXES
+    ]
     if "image" in texts:
-        return texts["image"]
-    found = [text for text in texts.values() if PurePosixPath(_path(text)).suffix in IMAGE_SUFFIXES]
+        return texts["image"], [key for key in found if key != "image"]
     if len(found) == 1:
-        return found[0]
+        return texts[found[0]], []
     raise DatasetError(
         f"{where} has {'no image' if not found else 'several images'} in its data "
         f"({', '.join(task.data) or 'empty'})",
@@ -257,9 +291,10 @@ def _find_image(address: str, root: Path) -> Path | None:
     plain = _UPLOAD_PREFIX.sub("", parts[-1], count=1)
     for first in range(len(parts)):
         for name in dict.fromkeys((parts[-1], plain)):
-            file = Path(root, *parts[first:-1], name)
-            if name != ".." and file.is_file():
-                return file
+            for spelling in spellings("/".join((*parts[first:-1], name))):
+                file = root / spelling
+                if name != ".." and file.is_file():
+                    return file
     return None
 
 
@@ -297,7 +332,7 @@ def _refuse_other_size(result: Result, hw: tuple[int, int], where: str) -> None:
             where=where,
             mend="Bring back the image that was annotated, or annotate this one.",
         )
-    if result.image_rotation % 360:
+    if result.image_rotation and result.image_rotation % 360:
         raise MaskError(
             f"was drawn on the image turned by {result.image_rotation:g} degrees",
             where=where,
@@ -308,15 +343,7 @@ def _refuse_other_size(result: Result, hw: tuple[int, int], where: str) -> None:
 def _draw(value: Value, hw: tuple[int, int], where: str) -> Patch:
     height, width = hw
     if bytes(memoryview(value.rle)[:1]) == b"[":
-        try:
-            data = bytes(msgspec.json.decode(value.rle, type=list[Byte]))
-        except msgspec.DecodeError as error:
-            raise MaskError(
-                "is a brush mask that is no list of bytes",
-                where=where,
-                mend="Export the annotations again.",
-            ) from error
-        return Patch(decode_brush(data, hw, where), (0, 0))
+        return cropped(decode_brush(brush_bytes(value.rle, where), hw, where))
     if value.points is not None:
         points = [(x / 100 * width, y / 100 * height) for x, y in value.points]
         return coco_polygon(checked_points(points, hw, where), hw, where)
@@ -325,7 +352,7 @@ def _draw(value: Value, hw: tuple[int, int], where: str) -> Patch:
             "has no coordinates that are known", where=where, mend="Draw it again as a polygon."
         )
     x, y = value.x / 100 * width, value.y / 100 * height
-    turn = math.radians(value.rotation)
+    turn = math.radians(value.rotation or 0.0)
     if value.radius_x is not None and value.radius_y is not None:
         radii = (value.radius_x / 100 * width, value.radius_y / 100 * height)
         return _ellipse((x, y), radii, turn, hw, where)

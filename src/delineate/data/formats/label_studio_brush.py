@@ -9,6 +9,9 @@ sizes, that many bits for the block's length less 1, and the value or the values
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import msgspec
 import numpy as np
 from jaxtyping import Bool
 
@@ -16,6 +19,8 @@ from delineate.errors import MaskError
 
 _CHANNELS = 4
 _ALPHA = 3
+
+_Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
 
 
 class _Bits:
@@ -36,11 +41,27 @@ class _Bits:
         return number & ((1 << bits) - 1)
 
 
+def brush_bytes(rle: msgspec.Raw, where: str) -> bytes:
+    """The list ``rle`` of the export as bytes.
+
+    Raises:
+        MaskError: it is no list of numbers from 0 to 255.
+    """
+    try:
+        return bytes(msgspec.json.decode(rle, type=list[_Byte]))
+    except msgspec.DecodeError as error:
+        raise MaskError(
+            "is a brush mask that is no list of bytes",
+            where=where,
+            mend="Export the annotations again.",
+        ) from error
+
+
 def decode_brush(data: bytes, hw: tuple[int, int], where: str) -> Bool[np.ndarray, "h w"]:
     """The pixels that a brush painted: those whose alpha is not 0.
 
     Args:
-        data: the list ``rle`` of the export as bytes.
+        data: from :func:`brush_bytes`.
         hw: height and width of the image in pixels.
 
     Raises:

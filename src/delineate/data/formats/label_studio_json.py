@@ -9,7 +9,6 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
 
@@ -21,9 +20,7 @@ _OWN_KEYS = frozenset(
     {"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "predictions"}
 )
 
-_EMPTY = msgspec.Raw(b'""')
-
-Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
+_NULL = msgspec.Raw(b"null")
 
 
 class Value(msgspec.Struct, rename="camel"):
@@ -36,7 +33,7 @@ class Value(msgspec.Struct, rename="camel"):
     height: float | None = None
     radius_x: float | None = None
     radius_y: float | None = None
-    rotation: float = 0.0
+    rotation: float | None = None
     rle: msgspec.Raw = msgspec.Raw(b"null")
     polygonlabels: list[str] | None = None
     rectanglelabels: list[str] | None = None
@@ -64,7 +61,8 @@ class Result(msgspec.Struct):
     value: msgspec.Raw = msgspec.Raw(b"{}")
     original_width: float | None = None
     original_height: float | None = None
-    image_rotation: float = 0.0
+    image_rotation: float | None = None
+    to_name: str | None = None
 
 
 class Annotation(msgspec.Struct):
@@ -72,7 +70,7 @@ class Annotation(msgspec.Struct):
 
     result: msgspec.Raw = msgspec.Raw(b"[]")
     was_cancelled: bool = False
-    updated_at: str = ""
+    updated_at: str | None = None
 
 
 class Task(msgspec.Struct):
@@ -86,7 +84,7 @@ class Task(msgspec.Struct):
 class _MinimalSize(msgspec.Struct):
     original_width: float | None = None
     original_height: float | None = None
-    image_rotation: float = 0.0
+    image_rotation: float | None = None
 
 
 def read_tasks(path: Path) -> list[Task]:
@@ -127,7 +125,7 @@ def _from_minimal(entries: Iterable[dict[str, msgspec.Raw]], path: Path) -> list
         results = [result for raw in lists.values() for result in _minimal_results(raw, where)]
         annotation = Annotation(
             msgspec.Raw(msgspec.json.encode(results)),
-            updated_at=decode_json(entry.get("updated_at", _EMPTY), str, where),
+            updated_at=decode_json(entry.get("updated_at", _NULL), str | None, where),
         )
         # an image has one entry for each of its annotations, all with the number of the task
         key = bytes(entry.get("id", b"")) or b"entry %d" % index

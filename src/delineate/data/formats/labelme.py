@@ -24,6 +24,7 @@ from delineate.data.formats.pairing import (
     read_bytes,
     refuse_absent,
     refuse_unannotated,
+    spellings,
 )
 from delineate.data.formats.settings import ImportSettings
 from delineate.data.formats.source import Item, Labels, Proposal
@@ -32,6 +33,7 @@ from delineate.errors import DatasetError, MaskError
 
 _SPLITS = ("train", "val", "test")
 _HEAD_BYTES = 65536
+_LEAST_CLASSES = 2  # of a dataset
 
 
 class _File(msgspec.Struct, rename="camel"):
@@ -130,7 +132,8 @@ def open_labelme(settings: ImportSettings) -> LabelmeSource:
     a test folder without any JSON file are unlabelled.
 
     Raises:
-        DatasetError: there are no JSON files or one is no labelme file; images or annotations
+        DatasetError: there are no JSON files or one is no labelme file; a shape has no label, or
+            there is none and ``settings.classes`` names no classes; images or annotations
             without the other, unless ``settings.drop_unpaired``; two files name one image.
     """
     source = settings.source
@@ -151,6 +154,7 @@ def open_labelme(settings: ImportSettings) -> LabelmeSource:
     for json in files:
         refuse_link_outside(json, root, follow_links=links)
         file = _read(json)
+        _refuse_without_label(file, json)
         labels.update(shape.label for shape in file.shapes)
         entry = _entry(json, file, root, settings)
         if entry is None:
@@ -162,7 +166,23 @@ def open_labelme(settings: ImportSettings) -> LabelmeSource:
     items, unannotated = _list_items(entries, root, settings)
     refuse_unannotated(unannotated, source, drop=settings.drop_unpaired)
     proposal = replace(propose(sorted(labels)), dropped=(*absent, *unannotated))
+    if settings.classes is None and len(proposal.classes or ()) < _LEAST_CLASSES:
+        raise DatasetError(
+            f"has no shape of any class in {len(files)} JSON file{'' if len(files) == 1 else 's'}",
+            where=source,
+            mend="Label some shapes, or name the classes with --classes background,NAME.",
+        )
     return LabelmeSource(items, proposal, settings)
+
+
+def _refuse_without_label(file: _File, json: Path) -> None:
+    for index, shape in enumerate(file.shapes):
+        if not shape.label.strip():
+            raise DatasetError(
+                f"shape {index + 1} has no label",
+                where=json,
+                mend="Give it one in labelme, or delete it.",
+            )
 
 
 def _entry(json: Path, file: _File, root: Path, settings: ImportSettings) -> _Entry | None:
@@ -201,10 +221,12 @@ def _find_image(json: Path, image_path: str, root: Path, settings: ImportSetting
         places = [json.parent / base]
         if not Path(stated).is_absolute() and not stated.startswith(".."):
             places.insert(0, root / stated)
-    for file in places:
-        if file.is_file():
-            refuse_link_outside(file, top, follow_links=settings.follow_links)
-            return file
+    for place in places:
+        for spelling in spellings(place.relative_to(top).as_posix()):
+            file = top / spelling
+            if file.is_file():
+                refuse_link_outside(file, top, follow_links=settings.follow_links)
+                return file
     return None
 
 

@@ -19,6 +19,7 @@ from delineate.data.formats.settings import ImportSettings, LabelFormat
 from delineate.data.formats.source import Source
 from delineate.errors import DatasetError, SettingsError
 
+_MASKS: tuple[LabelFormat, ...] = ("class-id", "voc", "binary", "values", "rgb")
 _SNIFFERS = (
     (is_coco_panoptic, "coco-panoptic"),
     (is_coco, "coco"),
@@ -53,10 +54,10 @@ def detect(settings: ImportSettings) -> LabelFormat:
             return "binary" if _several(settings) else "class-id"
         if settings.mask_suffix:
             return "class-id"
-    for candidate in _annotation_files(source):
-        for sniff, name in _SNIFFERS:
-            if sniff(candidate):
-                return name  # type: ignore[return-value]
+    candidates = _annotation_files(source)
+    for sniff, name in _SNIFFERS:  # a panoptic export holds files that pass for COCO as well
+        if any(sniff(candidate) for candidate in candidates):
+            return name  # type: ignore[return-value]
     raise DatasetError(
         "is of no label format that is recognised",
         where=source,
@@ -86,6 +87,7 @@ def open_source(settings: ImportSettings) -> Source:
     found = detect(settings) if settings.format == "auto" else settings.format
     if not settings.source.exists():
         raise DatasetError("no such file or folder", where=settings.source)
+    _refuse_other_options(settings, found)
     match found:
         case "coco":
             return open_coco(settings)
@@ -112,8 +114,7 @@ def open_source(settings: ImportSettings) -> Source:
 
 def _several(settings: ImportSettings) -> bool:
     """Whether there is one binary mask for each class, not one for each image."""
-    names = settings.classes if isinstance(settings.classes, tuple) else ()
-    ends = tuple(f"_{name}" for name in names)
+    ends = tuple(f"_{name}" for name in settings.class_names() or ())
     places = (
         [settings.masks]
         if settings.masks is not None
@@ -124,6 +125,25 @@ def _several(settings: ImportSettings) -> bool:
         or (bool(ends) and any(file.stem.endswith(ends) for file in list_files(masks)))
         for masks in places
     )
+
+
+def _refuse_other_options(settings: ImportSettings, found: LabelFormat) -> None:
+    """Refuse options that the format would not look at."""
+    masks = found in _MASKS
+    for option, given, read in (
+        ("--masks", settings.masks, masks or found == "coco-panoptic"),
+        ("--instances", settings.instances, masks),
+        ("--images", settings.images, not masks and found not in ("cityscapes", "huggingface")),
+        ("--mask-suffix", settings.mask_suffix, masks),
+        ("--values", settings.values, found == "values"),
+        ("--class-property", settings.class_property, found == "geojson"),
+    ):
+        if given and not read:
+            raise SettingsError(
+                f"has no meaning for {found}",
+                where=option,
+                mend="Leave it out, or name another --format.",
+            )
 
 
 def _refuse_missing_options(settings: ImportSettings, found: LabelFormat) -> None:

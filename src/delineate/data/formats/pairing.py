@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -51,6 +52,15 @@ def list_files(folder: Path, suffixes: frozenset[str], *, follow_links: bool) ->
 def list_images(folder: Path, *, follow_links: bool) -> list[Path]:
     """The image files below ``folder``, sorted."""
     return list_files(folder, IMAGE_SUFFIXES, follow_links=follow_links)
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """``name``, and its other Unicode forms: macOS and some archives write accents by themselves.
+
+    The forms are those composed (NFC) and decomposed (NFD).
+    """
+    forms = (unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
+    return tuple(dict.fromkeys((name, *forms)))
 
 
 def only_file(

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from delineate.config import Fraction, Settings
 from delineate.data.palette import Colour
+from delineate.errors import SettingsError
 
 LabelFormat: TypeAlias = Literal[
     "auto",
@@ -94,3 +95,21 @@ class ImportSettings(Settings):
     update: bool = Field(False, description="add to the existing folder what is new or changed")
     force: bool = Field(False, description="replace an existing folder")
     workers: int | None = Field(None, ge=1, description="threads; as many as processors")
+
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names that the user gave, read from their file where they gave one.
+
+        Raises:
+            SettingsError: the file cannot be read.
+        """
+        if not isinstance(self.classes, Path):
+            return self.classes
+        try:
+            lines = self.classes.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(
+                f"cannot be read as a list of class names ({error})",
+                where=self.classes,
+                mend="Give a text file with one name a line, or the names with commas between.",
+            ) from error
+        return tuple(line.strip() for line in lines if line.strip())

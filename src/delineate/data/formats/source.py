@@ -19,10 +19,12 @@ class Labels:
     Attributes:
         classes: (H, W) ids as in :class:`DatasetInfo`, the ignore index among them.
         instances: (H, W) object ids from 1, 0 for no object; None where the format has none.
+        hidden: objects of which no pixel is left: outside, too small, or wholly covered.
     """
 
     classes: LabelMap
     instances: InstanceMap | None = None
+    hidden: int = 0
 
 
 @dataclass(frozen=True)
