@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from delineate.config import describe, dump_yaml
 from delineate.data.class_map import ClassMap, Remapping
-from delineate.data.dataset import DatasetInfo
+from delineate.data.dataset import INFO_FILE, DatasetInfo
 from delineate.data.export_record import read_export_record
 from delineate.data.formats.settings import ImportSettings, LabelFormat
 from delineate.data.formats.source import Item, Proposal, Source
@@ -58,7 +58,8 @@ def describe_target(settings: ImportSettings, source: Source, label_format: Labe
     """
     own, keeps_objects, ignore = source.proposal, True, None
     folder = settings.source if settings.source.is_dir() else settings.source.parent
-    record = read_export_record(folder)
+    has_own = (folder / INFO_FILE).is_file()
+    record = None if has_own else read_export_record(folder)
     if record is not None:  # our own export knows what its format could not say
         ignore, keeps_objects = record.ignore_index, record.objects
         own = replace(own, classes=record.classes)

@@ -136,6 +136,15 @@ def test_one_binary_mask_a_class_with_splits(tmp_path: Path) -> None:
     assert read_mask(sample.mask).tolist() == [[0, 2]]
 
 
+def test_splits_of_any_name(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    for split in ("fold1", "train"):
+        picture(source / split / "images/a.png", (1, 2))
+        grey(source / split / "masks/a.png", [[0, 1]])
+    report = import_dataset(ImportSettings(source=source, out=tmp_path / "o", classes=("a", "b")))
+    assert report.samples == {"train": 1, "fold1": 1}
+
+
 def test_images_without_any_binary_mask(tmp_path: Path) -> None:
     source = tmp_path / "in"
     for name in ("a", "b"):

@@ -45,6 +45,10 @@ def class_folders(masks: Path) -> list[Path]:
     return sorted(folder for folder in masks.iterdir() if folder.is_dir() and list_files(folder))
 
 
+def _has_masks(masks: Path) -> bool:
+    return bool(class_folders(masks) or list_files(masks))
+
+
 @dataclass(frozen=True)
 class _Files:
     """What an item's labels are read from: (class, file) of each mask, and the object ids."""
@@ -69,13 +73,14 @@ class BinarySource:
             image_of = by_stem(list_files(folders.images))
             if not image_of:
                 raise DatasetError("holds no images", where=folders.images)
-            files = _by_class(folders.masks, settings, list(image_of))
+            unlabelled = split == "test" and not _has_masks(folders.masks)
+            files = {} if unlabelled else _by_class(folders.masks, settings, list(image_of))
             objects = by_stem(list_files(folders.instances))
             masks = [(folders.masks, of) for of in files.values()]
             for root, of in ((folders.images, image_of), (folders.instances, objects), *masks):
                 for file in of.values():
                     refuse_link_outside(file, root, follow_links=settings.follow_links)
-            dropped += _strays(image_of, files, settings)
+            dropped += [] if unlabelled else _strays(image_of, files, settings)
             names |= set(files)
             items += [
                 Item(
@@ -84,6 +89,7 @@ class BinarySource:
                     where=str(image),
                     image=image,
                     split=split,
+                    labelled=not unlabelled,
                     key=_Files(
                         tuple((name, of[stem]) for name, of in files.items() if stem in of),
                         objects.get(stem),

@@ -197,6 +197,12 @@ def _propose(settings: ImportSettings, mask_format: LabelFormat) -> Proposal:
     )
 
 
+def split_names_in(root: Path) -> list[str]:
+    """The folders of ``root`` that hold ``images``, whatever they are called: train first."""
+    names = sorted(folder.name for folder in root.iterdir() if (folder / "images").is_dir())
+    return sorted(names, key=lambda n: _SPLITS.index(n) if n in _SPLITS else len(_SPLITS))
+
+
 def source_folders(settings: ImportSettings) -> Mapping[str, Folders]:
     """The folders of each split of the source; one without splits is ``all``."""
     root = settings.source
@@ -212,8 +218,7 @@ def source_folders(settings: ImportSettings) -> Mapping[str, Folders]:
             root / split / "masks",
             (settings.instances or root) / split / ("" if settings.instances else "instances"),
         )
-        for split in _SPLITS
-        if (root / split / "images").is_dir()
+        for split in split_names_in(root)
     }
     if splits:
         for folders in splits.values():

@@ -146,6 +146,8 @@ class GeoJsonSource:
             else:
                 class_id = id_of(name, ids, feature.where)
             is_object = class_id not in (fill, info.ignore_index)
+            # our export says so of pixels that belong to no object
+            is_object &= feature.value("is_object") is not False
             shapes.append((len(class_ids), pixels))
             class_ids.append(class_id)
             instances.append(canvas.new_instance() if is_object else 0)

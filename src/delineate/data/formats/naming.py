@@ -61,7 +61,12 @@ def sample_names(file_names: Iterable[str]) -> dict[str, str]:
     stems = [PurePosixPath(file.replace("\\", "/")).stem for file in files]
     if len(set(stems)) < len(stems):
         stems = [
-            "_".join(PurePosixPath(file.replace("\\", "/")).with_suffix("").parts) for file in files
+            "_".join(
+                part
+                for part in PurePosixPath(file.replace("\\", "/")).with_suffix("").parts
+                if part != "/"
+            )
+            for file in files
         ]
     owner: dict[str, str] = {}
     for stem, file in zip(stems, files, strict=True):

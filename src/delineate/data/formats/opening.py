@@ -10,7 +10,7 @@ from delineate.data.formats.cityscapes import CityscapesSource, is_cityscapes
 from delineate.data.formats.coco import is_coco, open_coco
 from delineate.data.formats.coco_panoptic import is_coco_panoptic, open_coco_panoptic
 from delineate.data.formats.cvat import is_cvat, open_cvat
-from delineate.data.formats.folders import FolderSource
+from delineate.data.formats.folders import FolderSource, split_names_in
 from delineate.data.formats.geojson import is_geojson, open_geojson
 from delineate.data.formats.huggingface import is_huggingface, open_huggingface
 from delineate.data.formats.label_studio import is_label_studio, open_label_studio
@@ -48,9 +48,7 @@ def detect(settings: ImportSettings) -> LabelFormat:
             return "huggingface"
         if (source / "SegmentationClass").is_dir():
             return "voc"
-        if settings.masks is not None or any(
-            (source / name).is_dir() for name in ("masks", "train/masks", "val/masks")
-        ):
+        if settings.masks is not None or any(masks.is_dir() for masks in _mask_folders(source)):
             return "binary" if _several(settings) else "class-id"
         if settings.mask_suffix:
             return "class-id"
@@ -63,6 +61,10 @@ def detect(settings: ImportSettings) -> LabelFormat:
         where=source,
         mend="Name it with --format, and the folder of masks with --masks.",
     )
+
+
+def _mask_folders(source: Path) -> list[Path]:
+    return [source / "masks", *(source / split / "masks" for split in split_names_in(source))]
 
 
 def _annotation_files(source: Path) -> list[Path]:
@@ -115,11 +117,7 @@ def open_source(settings: ImportSettings) -> Source:
 def _several(settings: ImportSettings) -> bool:
     """Whether there is one binary mask for each class, not one for each image."""
     ends = tuple(f"_{name}" for name in settings.class_names() or ())
-    places = (
-        [settings.masks]
-        if settings.masks is not None
-        else [settings.source / name for name in ("masks", "train/masks", "val/masks")]
-    )
+    places = [settings.masks] if settings.masks is not None else _mask_folders(settings.source)
     return any(
         class_folders(masks)
         or (bool(ends) and any(file.stem.endswith(ends) for file in list_files(masks)))
