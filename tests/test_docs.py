@@ -122,7 +122,9 @@ def test_commands_in_blocks_parse(page: Path) -> None:
 def test_commands_in_text_exist(page: Path) -> None:
     for text in INLINE.findall(prose(page)):
         command, rest = find_command(shlex.split(text.partition(", then")[0])[1:])
-        known = {name for item in command.params for name in item.opts} | {"--help"}
+        known = {name for item in command.params for name in (*item.opts, *item.secondary_opts)} | {
+            "--help"
+        }
         options = [word for word in rest if re.match(r"--?[a-z]", word)]
         assert [option for option in options if option not in known] == [], text
 
@@ -134,7 +136,7 @@ def test_options_in_text_exist(page: Path) -> None:
     todo: list[Any] = [ROOT_COMMAND]
     while todo:
         command = todo.pop()
-        known |= {name for item in command.params for name in item.opts}
+        known |= {name for item in command.params for name in (*item.opts, *item.secondary_opts)}
         todo += getattr(command, "commands", {}).values()
     named = re.findall(r"(?<=`)--[a-z][a-z-]*", prose(page))
     assert [option for option in named if option not in known] == []
