@@ -20,7 +20,6 @@ from delineate.data.dataset import DatasetInfo, by_stem, list_files
 from delineate.data.formats.canvas import Canvas
 from delineate.data.formats.folders import (
     instance_notes,
-    read_file,
     read_instance_file,
     source_folders,
 )
@@ -32,6 +31,7 @@ from delineate.data.formats.naming import (
     propose,
     refuse_link_outside,
 )
+from delineate.data.formats.pairing import read_item_image
 from delineate.data.formats.settings import ImportSettings
 from delineate.data.formats.source import Item, Labels
 from delineate.data.masks import read_mask_bytes
@@ -103,7 +103,7 @@ class BinarySource:
         self.proposal = replace(propose(sorted(names)), dropped=tuple(dropped), notes=notes)
 
     def image_bytes(self, item: Item) -> bytes:
-        return read_file(item.image)
+        return read_item_image(item)
 
     def labels(self, item: Item, hw: tuple[int, int], info: DatasetInfo) -> Labels:
         ids = ids_by_name(info)

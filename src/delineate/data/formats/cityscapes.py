@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from delineate.data.dataset import DatasetInfo
-from delineate.data.formats.folders import read_file
 from delineate.data.formats.naming import refuse_link_outside
+from delineate.data.formats.pairing import read_item_image
 from delineate.data.formats.settings import ImportSettings
 from delineate.data.formats.source import Item, Labels, Proposal
 from delineate.data.masks import read_mask, read_mask_bytes
@@ -98,7 +98,7 @@ class CityscapesSource:
             yield Item(name, f"{name}.png", str(image), image, split, there, key)
 
     def image_bytes(self, item: Item) -> bytes:
-        return read_file(item.image)
+        return read_item_image(item)
 
     def labels(self, item: Item, hw: tuple[int, int], info: DatasetInfo) -> Labels:  # noqa: ARG002
         ids = read_mask(item.key)

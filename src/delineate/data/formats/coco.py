@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -35,7 +34,7 @@ from delineate.data.formats.naming import (
     means_background,
     propose,
 )
-from delineate.data.formats.pairing import read_bytes
+from delineate.data.formats.pairing import read_item_image
 from delineate.data.formats.settings import DEFAULT_IGNORE, ImportSettings
 from delineate.data.formats.source import Item, Labels, Proposal, Source
 from delineate.errors import DatasetError, MaskError
@@ -99,7 +98,7 @@ class _CocoSource:
         self._settings = settings
 
     def image_bytes(self, item: Item) -> bytes:
-        return read_bytes(item.image or Path(item.file_name))
+        return read_item_image(item)
 
     def labels(self, item: Item, hw: tuple[int, int], info: DatasetInfo) -> Labels:
         """Crowds lie below all objects and are none; background and ignored areas are none."""

@@ -46,7 +46,11 @@ from delineate.data.formats.naming import (
     propose,
     refuse_link_outside,
 )
-from delineate.data.formats.pairing import read_bytes, refuse_unannotated, spellings
+from delineate.data.formats.pairing import (
+    read_item_image,
+    refuse_unannotated,
+    spellings,
+)
 from delineate.data.formats.settings import DEFAULT_IGNORE, ImportSettings
 from delineate.data.formats.source import Item, Labels, Proposal, Source
 from delineate.data.images import decode_image
@@ -122,7 +126,7 @@ class _PanopticSource:
         self._settings = settings
 
     def image_bytes(self, item: Item) -> bytes:
-        return read_bytes(item.image or Path(item.file_name))
+        return read_item_image(item)
 
     def labels(self, item: Item, hw: tuple[int, int], info: DatasetInfo) -> Labels:
         """Segments do not overlap: every pixel has one id."""

@@ -31,7 +31,7 @@ from delineate.data.formats.naming import file_inside, propose, sample_names
 from delineate.data.formats.pairing import (
     list_images,
     only_file,
-    read_bytes,
+    read_item_image,
     refuse_absent,
     refuse_unannotated,
     spellings,
@@ -63,8 +63,7 @@ class CvatSource:
         Raises:
             ImageError: it is not there or cannot be read.
         """
-        assert item.image is not None
-        return read_bytes(item.image)
+        return read_item_image(item)
 
     def labels(self, item: Item, hw: tuple[int, int], info: DatasetInfo) -> Labels:
         """The shapes of one image; each is an object, and so are those of one label and group.

@@ -18,9 +18,9 @@ from delineate.data.dataset import (
 )
 from delineate.data.formats.mask_values import VOC_CLASSES, VOC_VOID, to_labels
 from delineate.data.formats.naming import propose, refuse_link_outside
+from delineate.data.formats.pairing import read_item_image
 from delineate.data.formats.settings import ImportSettings, LabelFormat
 from delineate.data.formats.source import Item, Labels, Proposal
-from delineate.data.images import unreadable
 from delineate.data.masks import read_mask, read_mask_bytes
 from delineate.data.palette import voc_colours
 from delineate.errors import DatasetError, MaskError
@@ -81,7 +81,7 @@ class FolderSource:
                 yield item
 
     def image_bytes(self, item: Item) -> bytes:
-        return read_file(item.image)
+        return read_item_image(item)
 
     def labels(self, item: Item, hw: tuple[int, int], info: DatasetInfo) -> Labels:
         files: _Files = item.key
@@ -102,20 +102,6 @@ def instance_notes(files: Sequence[Path | None]) -> tuple[str, ...]:
     if without in (0, len(files)):
         return ()
     return (f"images without object ids, where others have some: {without}",)
-
-
-def read_file(path: Path | None) -> bytes:
-    """The bytes of an image file.
-
-    Raises:
-        ImageError: it is not there or cannot be read.
-    """
-    if path is None:
-        raise TypeError("this source keeps its images elsewhere")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise unreadable(error, str(path)) from error
 
 
 def read_instance_file(

@@ -50,6 +50,7 @@ from delineate.data.formats.pairing import (
     list_files,
     list_images,
     read_bytes,
+    read_item_image,
     refuse_absent,
     refuse_unannotated,
 )
@@ -110,9 +111,7 @@ class GeoJsonSource:
         self.proposal = replace(proposal, dropped=(*dropped, *unannotated))
 
     def image_bytes(self, item: Item) -> bytes:
-        if item.image is None:
-            raise TypeError("every item of this source has an image file")
-        return read_bytes(item.image)
+        return read_item_image(item)
 
     def evidence(self, item: Item) -> bytes:
         key: _Key = item.key

@@ -42,7 +42,7 @@ from delineate.data.formats.pairing import (
     decode_json,
     list_images,
     only_file,
-    read_bytes,
+    read_item_image,
     refuse_absent,
     refuse_unannotated,
     spellings,
@@ -75,8 +75,7 @@ class LabelStudioSource:
         Raises:
             ImageError: it is not there or cannot be read.
         """
-        assert item.image is not None
-        return read_bytes(item.image)
+        return read_item_image(item)
 
     def labels(self, item: Item, hw: tuple[int, int], info: DatasetInfo) -> Labels:
         """The regions of one task, in the order they were drawn; each is an object.

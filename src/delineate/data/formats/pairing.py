@@ -13,6 +13,7 @@ import msgspec
 
 from delineate.data.formats.naming import refuse_link_outside
 from delineate.data.formats.settings import ImportSettings
+from delineate.data.formats.source import Item
 from delineate.data.images import IMAGE_SUFFIXES, unreadable
 from delineate.errors import DatasetError
 
@@ -31,6 +32,17 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise unreadable(error, str(path)) from error
+
+
+def read_item_image(item: Item) -> bytes:
+    """The image file of an item that has one.
+
+    Raises:
+        ImageError: it is not there or cannot be read.
+    """
+    if item.image is None:
+        raise TypeError(f"{item.where} has no image file: its source holds the bytes")
+    return read_bytes(item.image)
 
 
 def list_files(folder: Path, suffixes: frozenset[str], *, follow_links: bool) -> list[Path]:
