@@ -65,30 +65,7 @@ def describe_target(settings: ImportSettings, source: Source, label_format: Labe
         own = replace(own, classes=record.classes)
         if label_format != "voc" or ignore is None:  # in VOC ignored pixels are 255
             own = replace(own, ignore_index=ignore)
-    classes = settings.class_names() or own.classes
-    if classes is None:
-        raise SettingsError(
-            "the names of the classes are missing",
-            where="--classes",
-            mend="Give them in the order of their ids, for example: "
-            "--classes background,nucleus, or a text file with one a line.",
-        )
-    if len(classes) < 2 and settings.classes is None:
-        raise DatasetError(
-            "names no class but the background, as nothing in it is labelled",
-            where=settings.source,
-            mend="Give the classes: --classes background,nucleus.",
-        )
-    if (
-        label_format == "binary"
-        and len(classes) != 2
-        and own.classes == ("background", "foreground")
-    ):
-        raise SettingsError(
-            f"binary masks have 2 classes and {len(classes)} are named ({', '.join(classes)})",
-            where="--classes",
-            mend="Name two, the one of value 0 first, or use --format class-id.",
-        )
+    classes = _wanted_classes(settings, own, label_format)
     given = _info(settings, own, classes)
     _refuse_clashes(settings, given, label_format)
     remapping, info = None, given
@@ -113,6 +90,37 @@ def describe_target(settings: ImportSettings, source: Source, label_format: Labe
     places = (settings.images, settings.source, settings.source.parent)
     roots = tuple(place for place in places if place is not None)
     return Target(source, given, info, remapping, colours, keeps_objects, roots, digest.digest())
+
+
+def _wanted_classes(
+    settings: ImportSettings, own: Proposal, label_format: LabelFormat
+) -> tuple[str, ...]:
+    """The user's classes, or else the source's own."""
+    classes = settings.class_names() or own.classes
+    if classes is None:
+        raise SettingsError(
+            "the names of the classes are missing",
+            where="--classes",
+            mend="Give them in the order of their ids, for example: "
+            "--classes background,nucleus, or a text file with one a line.",
+        )
+    if len(classes) < 2 and settings.classes is None:
+        raise DatasetError(
+            "names no class but the background, as nothing in it is labelled",
+            where=settings.source,
+            mend="Give the classes: --classes background,nucleus.",
+        )
+    if (
+        label_format == "binary"
+        and len(classes) != 2
+        and own.classes == ("background", "foreground")
+    ):
+        raise SettingsError(
+            f"binary masks have 2 classes and {len(classes)} are named ({', '.join(classes)})",
+            where="--classes",
+            mend="Name two, the one of value 0 first, or use --format class-id.",
+        )
+    return classes
 
 
 def _refuse_clashes(
