@@ -27,9 +27,12 @@ from benchmarks.record import shared, write
 from delineate.config import Duration, Plan
 from delineate.data.augment import Augmentation
 from delineate.data.dataset import Dataset, read_pair
+from delineate.training.cache import SampleCache
 from delineate.training.clock import Clock
-from delineate.training.fit import Event, Job, fit
-from delineate.training.losses import build_loss
+from delineate.training.fit import fit
+from delineate.training.job import Event, Job
+from delineate.training.losses.build import build_loss
+from delineate.training.sampling import crop_maker
 from delineate.training.stream import SampleStream
 from delineate.workflows.first_look import default_plan, look_at
 
@@ -43,12 +46,6 @@ def job(run: Path, steps: int) -> Job:
     pixels = look_at(train, data.info)
     # no validation inside the timed steps: it is evaluation, which the bare loop does not have
     plan: Plan = default_plan(pixels).model_copy(update={"validations": 1})
-    augment = Augmentation(plan.augmentation, plan.crop_px, data.info.ignore_index)
-
-    def prepare(image, mask, rng):  # type: ignore[no-untyped-def]
-        result = augment(image=image, mask=mask, rng=rng)
-        return result["image"], result["mask"]
-
     return Job(
         plan=plan,
         duration=Duration(steps=steps),
@@ -63,8 +60,15 @@ def job(run: Path, steps: int) -> Job:
         train=train,
         val=data.split("val")[:1],
         read=partial(read_pair, info=data.info),
-        prepare=prepare,
     )
+
+
+def batches_of(wanted: Job) -> SampleStream:
+    """Decoded once, then from memory; augmented as the plan says."""
+    plan = wanted.plan
+    augment = Augmentation(plan.augmentation, plan.crop_px, wanted.ignore_index)
+    make = crop_maker(SampleCache(wanted.read), augment)
+    return SampleStream(wanted.train, make, plan.batch_size, plan.seed)
 
 
 def bare(wanted: Job, *, fused: bool) -> Callable[[], float]:
@@ -73,16 +77,16 @@ def bare(wanted: Job, *, fused: bool) -> Callable[[], float]:
     ``fused`` takes the optimiser that ours has; PyTorch's default is slower on a CPU.
     """
     plan = wanted.plan
-    stream = SampleStream(wanted.train, wanted.read, wanted.prepare, plan.batch_size, plan.seed)
+    stream = batches_of(wanted)
     model = wanted.build().to(memory_format=torch.channels_last).train()
     mean = torch.tensor(wanted.normalisation.mean).reshape(1, -1, 1, 1)
     std = torch.tensor(wanted.normalisation.std).reshape(1, -1, 1, 1)
     batches = []
     for step in range(4):
-        images, masks = stream.batch(step)
-        x = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - mean) / std
+        batch = stream.batch(step)
+        x = (torch.from_numpy(batch.images).permute(0, 3, 1, 2).float() - mean) / std
         x = x.contiguous(memory_format=torch.channels_last)
-        batches.append((x, torch.from_numpy(masks.astype(np.int64))))
+        batches.append((x, torch.from_numpy(batch.masks.astype(np.int64))))
     criterion = build_loss(plan.loss, classes=len(wanted.classes), task=wanted.task,
                            ignore_index=wanted.ignore_index)  # fmt: skip
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=fused)
@@ -128,7 +132,7 @@ def measure() -> dict[str, list[float]]:
                     seconds.clear()
             began = time.perf_counter()
 
-        fit(wanted, clock=Clock(run / "clock", 0.0), watch=watch)
+        fit(wanted, batches_of(wanted), clock=Clock(run / "clock", 0.0), watch=watch)
     return times
 
 

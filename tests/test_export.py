@@ -12,6 +12,7 @@ import onnx
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from delineate import export
 from delineate.bundle.graph import OPSET, finish
@@ -19,9 +20,18 @@ from delineate.bundle.load import golden_name, load
 from delineate.bundle.manifest import ClassInfo, InputInfo
 from delineate.config import ModelSettings, Normalisation, PostprocessingSettings, TilingSettings
 from delineate.data.dataset import Dataset
+from delineate.engines.onnxruntime import OnnxRuntimePredictor
 from delineate.errors import DatasetError, ModelError, OutputError, RefusedError
-from delineate.export import compare, draft_manifest, export_bundle, export_network
+from delineate.export import (
+    HeldOut,
+    compare,
+    draft_manifest,
+    export_bundle,
+    export_network,
+    fit_temperature,
+)
 from delineate.models.build import build
+from delineate.models.temperature import Tempered
 from delineate.tiling.segment import segment
 from delineate.types import OUTPUTS, Prediction, PredictorSpec
 
@@ -76,16 +86,33 @@ def graph():
     return export_network(Small(), 3)
 
 
+def _scaled(graph):
+    """Instead of an export: the graph of :class:`Small`, divided by the temperature."""
+
+    def make(module, _channels):
+        model = onnx.ModelProto()
+        model.CopyFrom(graph)
+        if isinstance(module, Tempered):
+            factor = onnx.numpy_helper.from_array(np.array(module.factor, np.float32), "factor")
+            model.graph.initializer.append(factor)
+            last = next(node for node in model.graph.node if "logits" in node.output)
+            last.output[0] = "cold"
+            model.graph.node.append(onnx.helper.make_node("Mul", ["cold", "factor"], ["logits"]))
+        return model
+
+    return make
+
+
 @pytest.fixture
 def quick(graph, monkeypatch):
-    monkeypatch.setattr(export, "export_network", lambda *_: graph)
+    monkeypatch.setattr(export, "export_network", _scaled(graph))
 
 
 @pytest.fixture(scope="module")
 def made(val, graph, tmp_path_factory):
     out = tmp_path_factory.mktemp("bundle") / "small.bundle"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "export_network", lambda *_: graph)
+        patch.setattr(export, "export_network", _scaled(graph))
         return out, export_bundle(Small(), _draft(), out, val=val, read=_read)
 
 
@@ -194,6 +221,83 @@ def test_scores_are_those_of_the_bundle(made, val):
         assert columns[name]["std"] == pytest.approx(values.std(), abs=1e-6)
         deciles = np.quantile(values, np.linspace(0, 1, 11))
         assert columns[name]["deciles"] == pytest.approx(deciles, abs=1e-6)
+
+
+def test_the_temperature_is_in_the_graph(made, val, graph):
+    """Sure as often as right, and no label changes."""
+    out, exported = made
+    calibration = exported.manifest.calibration
+    assert json.loads((out / "manifest.json").read_text())["calibration"] == {
+        "temperature": calibration.temperature,
+        "ece_before": calibration.ece_before,
+        "ece_after": calibration.ece_after,
+    }
+    assert calibration.temperature != 1
+    assert calibration.ece_after < calibration.ece_before
+    bundle = load(out, engine="onnxruntime")
+    plain = OnnxRuntimePredictor(finish(graph, export._wrapping(_draft())), bundle.spec)
+    module = Small().eval()
+    for sample in val:
+        image = _read(sample)[0]
+        found = bundle.predict(image[None], ("labels", "probabilities"))
+        np.testing.assert_array_equal(found["labels"], plain.predict(image[None])["labels"])
+        scale = torch.tensor(NORMALISATION.std).reshape(1, 3, 1, 1)
+        x = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+        x = (x - torch.tensor(NORMALISATION.mean).reshape(1, 3, 1, 1)) / scale
+        with torch.inference_mode():
+            expected = (module(x) / calibration.temperature).softmax(dim=1).numpy()
+        np.testing.assert_allclose(found["probabilities"] / 255, expected, atol=0.005)
+
+
+def test_the_temperature_is_the_most_likely_one(val):
+    found = fit_temperature(Small().eval(), _draft(tiling=TilingSettings(tile_px=64)), val, _read)
+    losses = {}
+    logits, truth = export._validation_logits(
+        Small().eval(), _draft(tiling=TilingSettings(tile_px=64)), val, _read
+    )
+    assert len(truth) == sum(int((_read(sample)[1] != 255).sum()) for sample in val)
+    for factor in (0.98, 1.0, 1.02):
+        temperature = found.temperature * factor
+        losses[factor] = float(F.cross_entropy(logits / temperature, truth))
+    assert min(losses, key=losses.get) == 1.0
+
+
+class Overconfident(nn.Module):
+    """One logit, right in nine of ten columns, and always sure."""
+
+    def forward(self, x):
+        wrong = torch.arange(x.shape[3]) % 10 == 0
+        return torch.where(wrong, -1.0, 1.0) * (x[:, :1] * 40 - 20)
+
+
+def test_the_temperature_of_a_network_that_is_too_sure(val):
+    mask = (np.random.default_rng(0).random((40, 40)) < 0.5).astype(np.uint8)
+    image = np.repeat(mask[..., None], 3, axis=2)
+    draft = _draft(
+        task="binary",
+        classes=_draft().classes[:2],
+        tiling=TilingSettings(tile_px=64),
+        input=InputInfo(
+            channels=3, dtype="uint8", normalisation=Normalisation(mean=(0.0,) * 3, std=(1.0,) * 3)
+        ),
+    )
+    found = fit_temperature(Overconfident(), draft, val[:1], lambda _: (image, mask))
+    assert found.ece_before == pytest.approx(0.1, abs=1e-3)
+    assert found.ece_after == pytest.approx(0, abs=2e-3)  # confidence has 8 bits
+    assert found.temperature == pytest.approx(20 / np.log(9), abs=1e-3)
+    ignored = np.full_like(mask, 255)
+    assert fit_temperature(Overconfident(), draft, val[:1], lambda _: (image, ignored)) is None
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_network_that_has_seen_val_is_not_measured_on_it(made, val, tmp_path):
+    _, exported = made
+    held_out = HeldOut(exported.evaluation, exported.summaries[:3])
+    out = tmp_path / "a.bundle"
+    again = export_bundle(Small(), _draft(), out, val=val, read=_read, held_out=held_out)
+    assert again.manifest.calibration is None
+    assert again.evaluation is exported.evaluation
+    assert load(out, engine="onnxruntime").reference()["images"] == 3
 
 
 def test_the_card_and_the_provenance(made):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -21,8 +22,33 @@ from delineate.errors import SettingsError
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 
-Architecture = Literal["unet", "unet++", "attention-unet", "deeplabv3+"]
-LossName = Literal["ce", "dice", "ce+dice", "focal"]
+Architecture = Literal[
+    "unet",
+    "unet++",
+    "attention-unet",
+    "manet",
+    "linknet",
+    "fpn",
+    "pspnet",
+    "pan",
+    "upernet",
+    "deeplabv3",
+    "deeplabv3+",
+    "deeplabv3-resnet101",
+    "segformer",
+    "fast-scnn",
+    "ddrnet-23-slim",
+]
+LossTerm = Literal["ce", "focal", "ohem", "dice", "tversky", "lovasz", "boundary"]
+_LOSS_TERMS: tuple[LossTerm, ...] = (
+    "ce",
+    "focal",
+    "ohem",
+    "dice",
+    "tversky",
+    "lovasz",
+    "boundary",
+)
 
 
 class Settings(BaseModel):
@@ -86,16 +112,68 @@ class ModelSettings(Settings):
     downscale: Literal[1, 2, 4] = Field(
         1, description="the network sees blocks of this many pixels squared as one"
     )
+    deep_supervision: bool = Field(
+        False, description="coarser outputs are trained too, where the architecture has them"
+    )
 
 
 class LossSettings(Settings):
-    """What training minimises."""
+    """What training minimises: a weighted sum of terms."""
 
-    name: LossName = Field("ce+dice", description="cross-entropy, Dice, their sum, or focal")
+    name: str = Field(
+        "ce+dice",
+        description="terms joined by +, each with a weight before * where it is not 1: ce+dice, "
+        f"ce+0.5*lovasz; the terms are {', '.join(_LOSS_TERMS)}",
+    )
     class_weights: tuple[Positive, ...] | None = Field(
-        None, description="weight of each class in the cross-entropy; equal when left out"
+        None, description="weight of each class in ce, focal and ohem; equal when left out"
     )
     focal_gamma: float = Field(2.0, ge=0.0, description="focusing exponent of the focal loss")
+    ohem_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.25, description="share of the pixels, the hardest, that ohem counts"
+    )
+    tversky_false_negatives: Fraction = Field(
+        0.7, description="weight of missed pixels in the Tversky loss; false alarms have the rest"
+    )
+    boundary_px: int = Field(
+        3, ge=1, description="half width of the band in which boundaries are compared, pixels"
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_sum_of_terms(cls, name: str) -> str:
+        parse_loss(name)
+        return name.replace(" ", "")
+
+    @property
+    def terms(self) -> dict[LossTerm, float]:
+        """The weight of each term, in the order of the name."""
+        return parse_loss(self.name)
+
+
+def parse_loss(name: str) -> dict[LossTerm, float]:
+    """The terms of a loss and their weights: ``ce+0.5*dice`` is ``{"ce": 1.0, "dice": 0.5}``.
+
+    Raises:
+        ValueError: a term is unknown or there twice, or a weight is no positive number.
+    """
+    terms: dict[LossTerm, float] = {}
+    for part in name.replace(" ", "").split("+"):
+        weight, star, word = part.rpartition("*")
+        term = next((known for known in _LOSS_TERMS if known == word), None)
+        if term is None:
+            raise ValueError(
+                f"{word!r} is no loss; the terms are {', '.join(_LOSS_TERMS)}, as in ce+0.5*lovasz"
+            )
+        if term in terms:
+            raise ValueError(f"{term} is there twice")
+        try:
+            terms[term] = float(weight) if star else 1.0
+        except ValueError:
+            terms[term] = math.nan
+        if not 0 < terms[term] < math.inf:
+            raise ValueError(f"the weight of {term} is {weight!r}, not a positive number")
+    return terms
 
 
 class AugmentationSettings(Settings):
@@ -121,6 +199,18 @@ class AugmentationSettings(Settings):
     noise_sigma: float = Field(0.05, ge=0.0, description="largest sigma, share of range")
 
 
+class SamplingSettings(Settings):
+    """Which crops training sees."""
+
+    balanced: Fraction = Field(
+        0.0, description="share of the crops laid around a pixel of a class drawn evenly"
+    )
+    copy_paste: Fraction = Field(
+        0.0, description="probability that objects are pasted in; needs object ids in the dataset"
+    )
+    copy_paste_objects: int = Field(3, ge=1, description="objects pasted into a crop at most")
+
+
 class OptimiserSettings(Settings):
     """AdamW with a linear warm-up and a cosine to zero."""
 
@@ -128,6 +218,11 @@ class OptimiserSettings(Settings):
     weight_decay: float = Field(1e-2, ge=0.0, description="decoupled, of all weights")
     warmup: Fraction = Field(0.05, description="share of the training spent warming up")
     gradient_clip: Positive = Field(1.0, description="largest norm of the gradient")
+    ema: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.0,
+        description="decay for each step of the moving average of the weights, which is what is "
+        "validated and shipped; 0 ships the weights themselves",
+    )
 
 
 class Plan(Settings):
@@ -136,11 +231,21 @@ class Plan(Settings):
     model: ModelSettings = ModelSettings()
     loss: LossSettings = LossSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
+    sampling: SamplingSettings = SamplingSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     tiling: TilingSettings = TilingSettings()
     postprocessing: PostprocessingSettings = PostprocessingSettings()
     crop_px: int = Field(256, ge=32, description="side of the square training crop, pixels")
-    batch_size: int = Field(8, ge=1, description="crops in a step")
+    batch_size: int = Field(8, ge=1, description="crops in a step, over all devices")
+    micro_batch: int | None = Field(
+        None,
+        ge=1,
+        description="crops that go through the network at once, on one device; gradients are "
+        "summed up over the rest. As many as memory holds when left out",
+    )
+    deterministic: bool = Field(
+        False, description="the same bits in every run on one machine, where that costs speed too"
+    )
     precision: Literal["auto", "32", "bf16", "fp16"] = Field(
         "auto", description="of the arithmetic; auto takes 16 bits where the hardware is fast in it"
     )

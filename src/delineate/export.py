@@ -15,26 +15,34 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from jaxtyping import Float32
 from onnx import inliner
-from torch import nn
+from torch import Tensor, nn
 
 from delineate.bundle.card import model_card
 from delineate.bundle.graph import OPSET, Wrapping, finish
 from delineate.bundle.load import golden_name, golden_outputs
-from delineate.bundle.manifest import InputInfo, Manifest, Variant
+from delineate.bundle.manifest import Calibration, InputInfo, Manifest, Variant
 from delineate.bundle.store import write_bundle
 from delineate.data.dataset import Sample
 from delineate.engines.onnxruntime import OnnxRuntimePredictor
-from delineate.engines.pytorch import TorchPredictor
+from delineate.engines.pytorch import TorchPredictor, as_tensor
 from delineate.errors import DatasetError, ModelError, RefusedError
+from delineate.evaluation.calibration import CalibrationTally
+from delineate.evaluation.details import DetailSettings, Predicted
 from delineate.evaluation.evaluate import Evaluation, Read, evaluate
+from delineate.models.temperature import Tempered, best_temperature
 from delineate.tiling.segment import segment
-from delineate.types import Image, LabelMap, Predictor
+from delineate.types import Image, Predictor
 
 LEAST_AGREEMENT = 0.9995  # share of pixels with the same class
 LARGEST_DIFFERENCE = 2  # of a probability, in 255ths
 COMPARED_IMAGES = 4
 CANARY_IMAGES = 4
+CALIBRATION_IMAGES = 16  # and at most this side of each: a few seconds of PyTorch on a CPU
+CALIBRATION_SIDE_PX = 320
+CALIBRATION_PIXELS = 1 << 16
+CALIBRATION_LOGITS = 1 << 20  # where there are many classes, fewer pixels
 DECILES = tuple(i / 10 for i in range(11))
 
 
@@ -47,12 +55,27 @@ class Exported:
         evaluation: of the exported graph on the validation split.
         agreement: share of pixels in which PyTorch and the graph name the same class.
         difference: largest difference of a probability, in 255ths.
+        summaries: of the predictions, (images, K + 2), from which ``reference.json`` was made.
     """
 
     manifest: Manifest
     evaluation: Evaluation
     agreement: float
     difference: int
+    summaries: Float32[np.ndarray, "images columns"]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Scores of a network that has seen every labelled image, an ensemble of folds.
+
+    Attributes:
+        evaluation: of each image by a member that has not seen it.
+        summaries: of the same predictions, (images, K + 2).
+    """
+
+    evaluation: Evaluation
+    summaries: Float32[np.ndarray, "images columns"]
 
 
 def export_bundle(
@@ -64,8 +87,12 @@ def export_bundle(
     read: Read,
     force: bool = False,
     canary: bool = True,
+    held_out: HeldOut | None = None,
 ) -> Exported:
     """Export a trained network to a bundle.
+
+    Its logits are divided by a temperature fitted on ``val``, inside the graph, unless the network
+    has seen ``val``.
 
     Args:
         module: logits from normalised (N, C, H, W), any size.
@@ -75,6 +102,7 @@ def export_bundle(
         read: gives image and mask of a sample.
         force: replace ``out``.
         canary: put labelled images into the bundle; leave it out for images that must not travel.
+        held_out: scores and reference of a network that has seen ``val``; nothing is measured.
 
     Raises:
         DatasetError: ``val`` is empty.
@@ -88,12 +116,18 @@ def export_bundle(
             mend="Nothing was written. Name a split that has images.",
         )
     module = module.cpu().eval()
+    calibration = fit_temperature(module, draft, val, read) if held_out is None else None
+    if calibration is not None:
+        draft = draft.model_copy(update={"calibration": calibration})
+        module = Tempered(module, calibration.temperature)
     model = finish(export_network(module, draft.input.channels), _wrapping(draft))
     predictor = OnnxRuntimePredictor(model, draft.spec())
     own = TorchPredictor(module, draft.spec(), draft.input.normalisation)
     images = [read(sample)[0] for sample in val[:COMPARED_IMAGES]]
     agreement, difference = compare(own, predictor, images, draft.tiling.tile_px)
-    evaluation, summaries = _measure(predictor, draft, val, read)
+    if held_out is None:
+        held_out = HeldOut(*measure(predictor, draft, val, read))
+    evaluation, summaries = held_out.evaluation, held_out.summaries
     files = {"model.onnx": model.SerializeToString()}
     files["reference.json"] = _reference(summaries, draft).encode()
     if canary:
@@ -101,7 +135,77 @@ def export_bundle(
     manifest = _finished(draft, evaluation)
     files["card.md"] = model_card(manifest).encode()
     write_bundle(out, manifest, files, force=force)
-    return Exported(manifest, evaluation, agreement, difference)
+    return Exported(manifest, evaluation, agreement, difference, summaries)
+
+
+def fit_temperature(
+    module: nn.Module, draft: Manifest, val: Sequence[Sample], read: Read
+) -> Calibration | None:
+    """The temperature with the least negative log-likelihood on pixels of ``val``.
+
+    Both errors are measured on the pixels it is fitted on; it is 1 where it would not lower the
+    error.
+
+    Returns:
+        None when every pixel that was looked at is ignored.
+    """
+    logits, truth = _validation_logits(module, draft, val, read)
+    if len(truth) == 0:
+        return None
+
+    temperature = round(best_temperature(logits, truth), 4)
+    before, after = (
+        _calibration_error(logits, truth),
+        _calibration_error(logits / temperature, truth),
+    )
+    if after >= before:
+        temperature, after = 1.0, before
+    return Calibration(
+        temperature=temperature, ece_before=round(before, 6), ece_after=round(after, 6)
+    )
+
+
+def _validation_logits(
+    module: nn.Module, draft: Manifest, val: Sequence[Sample], read: Read
+) -> tuple[Tensor, Tensor]:
+    """Logits (M, K) and true classes (M,) of pixels drawn from windows of some images."""
+    rng = np.random.default_rng(0)
+    count = min(CALIBRATION_IMAGES, len(val))
+    classes = len(draft.classes)
+    quota = min(CALIBRATION_PIXELS, CALIBRATION_LOGITS // classes) // count
+    shape = (1, -1, 1, 1)
+    mean = torch.tensor(draft.input.normalisation.mean).reshape(shape)
+    std = torch.tensor(draft.input.normalisation.std).reshape(shape)
+    rows, targets = [], []
+    for index in np.linspace(0, len(val) - 1, count).round().astype(int):
+        image, mask = read(val[index])
+        side = min(CALIBRATION_SIDE_PX, draft.tiling.tile_px)
+        top, left = (int(rng.integers(max(0, length - side) + 1)) for length in mask.shape)
+        window = np.s_[top : top + side, left : left + side]
+        image, truth = image[window], mask[window].astype(np.int64).ravel()
+        with torch.inference_mode():
+            x = (as_tensor(image[None], torch.device("cpu")) - mean) / std
+            logits = module(x.contiguous(memory_format=torch.channels_last)).float()
+        logits = logits[0].flatten(1).T  # (pixels, K or 1)
+        counted = np.flatnonzero(truth != draft.ignore_index)
+        chosen = torch.from_numpy(rng.permutation(counted)[:quota])
+        rows.append(logits[chosen])
+        targets.append(torch.from_numpy(truth)[chosen])
+    found = torch.cat(rows)
+    if found.shape[1] == 1:  # the background's logit is 0
+        found = torch.cat([torch.zeros_like(found), found], dim=1)
+    return found, torch.cat(targets)
+
+
+def _calibration_error(logits: Tensor, truth: Tensor) -> float:
+    confidence, labels = logits.softmax(dim=1).max(dim=1)
+    tally = CalibrationTally(None)
+    tally.update(
+        truth.numpy().astype(np.uint16)[None],
+        labels.numpy().astype(np.uint16)[None],
+        (confidence * 255).round().byte().numpy()[None],
+    )
+    return tally.scores().error
 
 
 def export_network(module: nn.Module, channels: int) -> onnx.ModelProto:
@@ -178,26 +282,30 @@ def _wrapping(draft: Manifest) -> Wrapping:
     )
 
 
-def _measure(
+def measure(
     predictor: Predictor, draft: Manifest, val: Sequence[Sample], read: Read
-) -> tuple[Evaluation, np.ndarray]:
+) -> tuple[Evaluation, Float32[np.ndarray, "images columns"]]:
     """Scores on val, and the summary of every image (images, K + 2)."""
     summaries: list[np.ndarray] = []
 
-    def predict(image: Image) -> LabelMap:
+    def predict(image: Image) -> Predicted:
         found = segment(
             predictor,
             image,
-            ("labels", "summary"),
+            ("labels", "confidence", "summary"),
             tiling=draft.tiling,
             postprocessing=draft.postprocessing,
         )
         summaries.append(found["summary"][0])
-        labels: LabelMap = found["labels"][0]
-        return labels
+        return Predicted(found["labels"][0], found["confidence"][0])
 
     evaluation = evaluate(
-        val, read, predict, classes=draft.class_names, ignore_index=draft.ignore_index
+        val,
+        read,
+        predict,
+        classes=draft.class_names,
+        ignore_index=draft.ignore_index,
+        details=DetailSettings(),
     )
     return evaluation, np.stack(summaries)
 
@@ -261,4 +369,14 @@ def draft_manifest(**fields: Any) -> Manifest:
     return Manifest(variants={"float32": Variant(file="model.onnx")}, **fields)
 
 
-__all__ = ["Exported", "InputInfo", "compare", "draft_manifest", "export_bundle", "export_network"]
+__all__ = [
+    "Exported",
+    "HeldOut",
+    "InputInfo",
+    "compare",
+    "draft_manifest",
+    "export_bundle",
+    "export_network",
+    "fit_temperature",
+    "measure",
+]

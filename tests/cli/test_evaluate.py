@@ -46,3 +46,30 @@ def test_another_split(delineate: Run, trained: Any) -> None:
     assert done.error == (
         f"{trained.dataset}: has no split 'test'. Use one of: train (4 images), val (2 images)."
     )
+
+
+def test_against_another(delineate: Run, trained: Any) -> None:
+    arguments = ("evaluate", trained.bundle, trained.dataset, *ENGINE, "--against", trained.bundle)
+    done = delineate(*arguments)
+    assert done.status == 0
+    assert done.out.splitlines()[-2] == "A (first) and B (first) have the same mean IoU"
+    document = delineate(*arguments, "--json").document
+    assert document["comparison"]["scores_b"] == document["scores"]
+    assert document["comparison"]["mean_iou"]["interval"] == [0, 0]
+    assert document["intervals"]["units"] == 2
+
+
+def test_views_and_tiles(delineate: Run, trained: Any) -> None:
+    arguments = ("evaluate", trained.bundle, trained.dataset, *ENGINE, "--json")
+    options = ("--tta", "flips", "--tile", "32", "--overlap", "8")
+    done = delineate(*arguments, *options)
+    assert done.status == 0
+    assert done.document["n_images"] == 2
+    wrong = delineate(*arguments, "--tta", "turns")
+    assert wrong.status == 2
+    assert (
+        wrong.error == "--tta: 'turns' is no test-time augmentation. Choose from flips, dihedral."
+    )
+    wrong = delineate(*arguments, "--tile", "32", "--overlap", "20")
+    assert wrong.status == 2
+    assert wrong.error.startswith("--tile, --overlap: ")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 
-from delineate.cli.train import Watching
+from delineate.cli.watching import Watching
 
 Run = Callable[..., Any]
 
@@ -116,7 +116,7 @@ def test_ctrl_c_before_anything_is_written(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("delineate.workflows.train.look_at", interrupt)
+    monkeypatch.setattr("delineate.workflows.training_setup.look_at", interrupt)
     before = signal.getsignal(signal.SIGINT)
     done = delineate("train", trained.dataset, "-o", tmp_path / "run", "--steps", 2, "--json")
     assert done.status == 130
@@ -138,7 +138,7 @@ def test_what_is_said_while_it_trains(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr("delineate.cli.train.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("delineate.cli.watching.time", SimpleNamespace(monotonic=lambda: now))
     with Watching() as watch:
         watch(event(step=1))
         watch(event(step=2))
@@ -146,6 +146,7 @@ def test_what_is_said_while_it_trains(
         watch(event(step=3))
         watch(event("validation", step=3, val_miou=0.5, best_miou=0.75))
         watch(event("validation", step=4, val_miou=float("nan")))
+        watch(event("note", step=5, text="Memory was full"))
         watch(event("stopped", step=5))
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -154,6 +155,7 @@ def test_what_is_said_while_it_trains(
         "step 3: loss 0.2500, 8.0 images/s, 50% done, 7 s left",
         "step 3: mIoU on val 0.5000 (best 0.7500)",
         "step 4: mIoU on val nan (best nan)",
+        "note: Memory was full",
         "step 5: stopped, the score on val gets no better",
     ]
 
@@ -162,7 +164,7 @@ def test_reading_is_said_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr("delineate.cli.train.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("delineate.cli.watching.time", SimpleNamespace(monotonic=lambda: now))
     with Watching() as watch:
         for done in (0.25, 0.5):
             watch(event("reading", step=0, fraction=done))

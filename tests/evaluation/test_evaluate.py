@@ -70,7 +70,7 @@ def test_worst_and_best_are_named_the_most_extreme_first() -> None:
     assert [r.mean_iou for r in result.worst] == sorted(r.mean_iou for r in result.worst)
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.permutations(range(9)), st.integers(0, 6))
 def test_the_ranking_does_not_depend_on_the_order(order: list[int], keep: int) -> None:
     samples = make_samples(9)

@@ -4,6 +4,7 @@ import base64
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,13 +12,17 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 from rich.console import Console
+from rich.table import Table
 
 from delineate.data.dataset import Sample
 from delineate.data.palette import default_colours
 from delineate.errors import OutputError, SettingsError
+from delineate.evaluation.comparison import compare_models
+from delineate.evaluation.details import DetailSettings, Predicted
 from delineate.evaluation.evaluate import Evaluation, evaluate
 from delineate.evaluation.page import escape, facts, page, picture
-from delineate.evaluation.report import format_table, write_report
+from delineate.evaluation.report import write_report
+from delineate.evaluation.table import format_instances, format_table
 
 HOSTILE = "<script>alert('x')</script>"
 VOID = {"meta", "img", "br", "link"}
@@ -269,23 +274,125 @@ def rendered(k: int, tmp_path: Path, names: list[str] | None = None) -> tuple[Ev
 def test_the_terminal_table(tmp_path: Path) -> None:
     result, text = rendered(3, tmp_path)
     scores = result.scores
-    assert next(line for line in text.splitlines() if "class 2" in line).split()[1:] == [
+    assert next(line for line in text.splitlines() if "class 2" in line).split() == [
         "class",
         "2",
-        "│",
         f"{scores.iou[2]:.3f}",
-        "│",
         f"{scores.dice[2]:.3f}",
-        "│",
         f"{scores.precision[2]:.3f}",
-        "│",
         f"{scores.recall[2]:.3f}",
-        "│",
         f"{scores.true_share[2] * 100:.2f}",
-        "│",
     ]
     assert f"{scores.mean_iou:.3f}" in text
     assert f"pixel accuracy {scores.pixel_accuracy:.3f}" in text
+
+
+def detailed(hostile: str = "cell") -> Evaluation:
+    """Ten images with objects, some of them missed, of a model that is always 80 % sure."""
+    samples = [Sample(f"im{i}", Path(f"im{i}.png"), None, None) for i in range(10)]
+
+    def read(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+        truth = np.zeros((24, 32), np.uint8)
+        truth[4:12, 4:12] = truth[4:12, 20:28] = 1
+        return np.full((24, 32, 1), int(sample.name[2:]), np.uint8), truth
+
+    def predict(image: np.ndarray) -> Predicted:
+        labels = read(samples[0])[1]
+        labels[:, : 3 * int(image[0, 0, 0])] = 0
+        return Predicted(labels, np.full((24, 32), 204, np.uint8))
+
+    def ids(sample: Sample, _hw: tuple[int, int]) -> np.ndarray:
+        numbers = read(sample)[1].astype(np.uint16)
+        numbers[:, 16:] *= 2
+        return numbers
+
+    return evaluate(
+        samples,
+        read,
+        predict,
+        classes=["background", hostile],
+        ignore_index=None,
+        details=DetailSettings(ids),
+    )
+
+
+def printed(table: Table) -> list[list[str]]:
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    return [line.split() for line in console.file.getvalue().splitlines()]
+
+
+def test_the_terminal_table_with_details() -> None:
+    result = detailed()
+    intervals, boundary = result.details.intervals, result.details.boundary
+    assert intervals is not None
+    assert boundary is not None
+    lines = printed(format_table(result.scores, result.details))
+    low, high = intervals.iou[1]
+    row = next(line for line in lines if line[:1] == ["cell"])
+    assert row[:6] == [
+        "cell",
+        f"{result.scores.iou[1]:.3f}",
+        f"({low:.2f}",
+        "to",
+        f"{high:.2f})",
+        f"{result.scores.dice[1]:.3f}",
+    ]
+    assert row[6] == f"{boundary.iou[1]:.3f}"
+    assert [
+        "95",
+        "%",
+        "intervals:",
+        "bootstrap",
+        "over",
+        "10",
+        "images,",
+        "2,000",
+        "draws",
+    ] in lines
+    error = abs(result.scores.pixel_accuracy - 0.8)
+    assert ["expected", "calibration", "error", f"{error:.3f}"] in lines
+
+
+def test_the_terminal_table_of_objects() -> None:
+    found = detailed().details.instances
+    assert found is not None
+    row = next(line for line in printed(format_instances(found)) if line[:1] == ["cell"])
+    scores = [found.pq[1], found.sq[1], found.rq[1], found.ap50[1], found.ap[1]]
+    assert row[1:] == [*(f"{value:.3f}" for value in scores), "20", str(found.predicted_objects[1])]
+
+
+def test_every_detail_is_in_the_report(tmp_path: Path) -> None:
+    result = detailed(HOSTILE)
+    images = result.details.images
+    assert images is not None
+    names = (f"old {HOSTILE}", f"new {HOSTILE}")
+    comparison = compare_models(names, (result.scores, result.scores), (images, images))
+    write_report(
+        replace(result, comparison=comparison, worst=(), best=()),
+        tmp_path / "r.html",
+        title="t",
+        colours=default_colours(2),
+        read=lambda _: (np.zeros((2, 2, 1), np.uint8), np.zeros((2, 2), np.uint8)),
+        predict=lambda image: image[..., 0],
+        provenance={},
+    )
+    report = Page(tmp_path / "r.html")
+    assert "<script" not in report.source
+    assert comparison.verdict() in report.text
+    found = result.details
+    assert found.instances is not None
+    assert found.calibration is not None
+    assert found.boundary is not None
+    assert f"Panoptic quality {found.instances.pq[1]:.3f}" in report.text
+    assert f"Calibration error {found.calibration.error:.3f}" in report.text
+    assert f"Boundary IoU {found.boundary.mean_iou:.3f}" in report.text
+    bars = [box for box in report.all("rect") if "fill-opacity" in box]
+    assert len(bars) == 1  # one bin holds every pixel
+    assert bars[0]["fill-opacity"] == "1.00"
+    assert float(bars[0]["height"]) == pytest.approx(300 * result.scores.pixel_accuracy, abs=0.06)
+    assert "to" in report.text.split("Below an IoU:")[1]
 
 
 def test_a_class_name_is_no_markup_in_the_terminal(tmp_path: Path) -> None:

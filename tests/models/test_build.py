@@ -1,122 +1,35 @@
-"""The contract of every architecture, and what build() refuses."""
+"""What build() settles, and what it refuses."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnxruntime
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from delineate.config import ModelSettings
 from delineate.errors import ModelError
-from delineate.models import build, multiple_of
-from delineate.models.build import ARCHITECTURES
+from delineate.models import build, multiple_of, resolved
+from delineate.models.build import ARCHITECTURES, DEEPLY_SUPERVISED
 from delineate.types import Task
 
-MULTIPLES = {"unet": 32, "unet++": 32, "attention-unet": 32, "deeplabv3+": 16}
-SMALL = {"deeplabv3+": (16,)}  # decoders that are quick to test; the U-Nets share theirs
+Network = Callable[..., torch.nn.Module]
 
 
-def small(architecture: str, **fields: Any) -> ModelSettings:
-    decoder = SMALL.get(architecture, (32, 16, 16, 8, 8))
-    return ModelSettings.model_validate(
-        {"architecture": architecture, "decoder_channels": decoder} | fields
-    )
-
-
-def network(
-    architecture: str, *, channels: int = 3, classes: int = 4, task: Task = "multiclass"
-) -> torch.nn.Module:
-    torch.manual_seed(0)
-    return build(small(architecture), channels=channels, classes=classes, task=task)
-
-
-every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
-
-
-@every_architecture
-def test_every_size_gives_logits_of_that_size(architecture: str) -> None:
-    model = network(architecture).eval()
-    assert multiple_of(model) == MULTIPLES[architecture]
-    with torch.no_grad():
-        for size in ((1, 1), (33, 47), (97, 64), (32, 64)):
-            logits = model(torch.randn(2, 3, *size))
-            assert logits.shape == (2, 4, *size)
-            assert torch.isfinite(logits).all()
-
-
-@every_architecture
-def test_padding_replicates_the_last_row_and_column(architecture: str) -> None:
-    model = network(architecture).eval()
-    image = torch.randn(1, 3, 45, 33)
-    wide = torch.cat([image, image[..., -1:].expand(-1, -1, -1, 31)], dim=3)
-    padded = torch.cat([wide, wide[:, :, -1:].expand(-1, -1, 19, -1)], dim=2)
-    with torch.no_grad():
-        expected = model(padded)[:, :, :45, :33]
-        assert padded.shape[2:] == (64, 64)
-        # 48 x 48 is enough for the network whose multiple is 16
-        if multiple_of(model) == 16:
-            expected = model(padded[:, :, :48, :48])[:, :, :45, :33]
-        assert torch.equal(model(image), expected)
-
-
-@every_architecture
-@pytest.mark.parametrize("channels", [1, 16])
-def test_every_channel_count_and_the_binary_task(architecture: str, channels: int) -> None:
-    model = network(architecture, channels=channels, classes=2, task="binary").eval()
-    with torch.no_grad():
-        assert model(torch.randn(1, channels, 20, 40)).shape == (1, 1, 20, 40)
-
-
-@every_architecture
-def test_a_batch_of_one_trains_and_every_parameter_gets_a_gradient(architecture: str) -> None:
-    model = network(architecture).train()
-    model(torch.randn(2, 3, 64, 96)).square().mean().backward()
-    without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
-    assert without == []
-    for size in ((64, 64), (16, 16), (1, 1)):
-        logits = model(torch.randn(1, 3, *size))
-        logits.mean().backward()
-        assert logits.shape == (1, 4, *size)
-
-
-@every_architecture
-def test_the_exported_graph_agrees_at_every_size(architecture: str, tmp_path: Path) -> None:
-    model = network(architecture, channels=5).eval()
-    path = tmp_path / "network.onnx"
-    program = torch.onnx.export(
-        model,
-        (torch.randn(2, 5, 50, 70),),
-        dynamo=True,
-        dynamic_shapes=({0: "batch", 2: "height", 3: "width"},),
-        input_names=["images"],
-        output_names=["logits"],
-        opset_version=18,
-        verbose=False,
-    )
-    assert program is not None
-    program.save(str(path))
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    for shape in ((1, 5, 33, 47), (3, 5, 64, 96), (1, 5, 1, 1)):
-        images = torch.randn(shape)
-        with torch.no_grad():
-            expected = model(images).numpy()
-        (logits,) = session.run(None, {"images": images.numpy()})
-        assert logits.shape == expected.shape
-        np.testing.assert_allclose(logits, expected, atol=1e-4)
-
-
-def test_the_seed_decides_the_weights() -> None:
+def test_the_seed_decides_the_weights(network: Network) -> None:
     first, second = network("unet").state_dict(), network("unet").state_dict()
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 def test_an_efficientnet_suits_short_trainings_and_holds_no_parameter_without_use() -> None:
     model = build(
-        small("unet", encoder="efficientnet-b0"), channels=3, classes=2, task="multiclass"
+        ModelSettings(encoder="efficientnet-b0", decoder_channels=(32, 16, 16, 8, 8)),
+        channels=3,
+        classes=2,
+        task="multiclass",
     )
     momenta = {m.momentum for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)}
     assert momenta == {0.1}
@@ -124,9 +37,45 @@ def test_an_efficientnet_suits_short_trainings_and_holds_no_parameter_without_us
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
 
 
-def test_a_module_without_padding_is_a_multiple_of_one() -> None:
+def test_a_module_without_padding_is_a_multiple_of_one(network: Network) -> None:
     assert multiple_of(torch.nn.Conv2d(1, 1, 1)) == 1
     assert multiple_of(torch.nn.Sequential(network("deeplabv3+"))) == 16
+
+
+@pytest.mark.parametrize(
+    ("architecture", "encoder", "built"),
+    [
+        ("unet", "timm-skresnet18", "tu-skresnet18"),
+        ("segformer", "resnet18", "mit-b0"),
+        ("segformer", "MiT_B3", "mit-b3"),
+        ("deeplabv3-resnet101", "resnet18", "resnet101"),
+        ("deeplabv3-resnet101", "resnet50", "resnet50"),
+        ("fast-scnn", "resnet18", "none"),
+        ("ddrnet-23-slim", "none", "none"),
+    ],
+)
+def test_the_encoder_that_is_built_has_a_name(architecture: str, encoder: str, built: str) -> None:
+    settings = ModelSettings.model_validate({"architecture": architecture, "encoder": encoder})
+    found = resolved(settings)
+    assert found == settings.model_copy(update={"encoder": built})
+    assert resolved(found) == found
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+def test_a_file_of_torchvision_fills_the_backbone(
+    network: Network, tmp_path: Path, prefix: str
+) -> None:
+    backbone = network("deeplabv3-resnet101").get_submodule("network.network.backbone")
+    torch.manual_seed(1)
+    stored = {
+        prefix + key: torch.rand_like(value.float()) for key, value in backbone.state_dict().items()
+    }
+    path = tmp_path / "torchvision.safetensors"
+    save_file(stored | {"classifier.4.bias": torch.zeros(21)}, path)
+    filled = network("deeplabv3-resnet101", channels=4, encoder_weights=str(path))
+    own = filled.get_submodule("network.network.backbone").state_dict()
+    assert own["conv1.weight"].shape[1] == 4
+    assert torch.equal(own["layer3.5.conv2.weight"], stored[prefix + "layer3.5.conv2.weight"])
 
 
 def refusal(*, channels: int = 3, classes: int = 4, task: Task = "multiclass", **f: Any) -> str:
@@ -142,7 +91,7 @@ def refusal(*, channels: int = 3, classes: int = 4, task: Task = "multiclass", *
         (
             {"architecture": "attention_unet"},
             "architecture attention_unet: no architecture of this name is known. Did you mean "
-            "attention-unet? Known: unet, unet++, attention-unet, deeplabv3+.",
+            "attention-unet? Known: " + ", ".join(ARCHITECTURES) + ".",
         ),
         (
             {"architecture": "unet", "decoder_channels": (64, 32, 16)},
@@ -151,12 +100,71 @@ def refusal(*, channels: int = 3, classes: int = 4, task: Task = "multiclass", *
         ),
         (
             {"architecture": "deeplabv3+", "decoder_channels": (64, 32, 16)},
-            "decoder_channels: has 3 numbers where deeplabv3+ has one width for its pyramid and "
-            "its decoder. Give 1 number, for example 256.",
+            "decoder_channels: has 3 numbers where deeplabv3+ has one width. Give 1 number, for "
+            "example 256.",
         ),
         (
             {"architecture": "unet++", "decoder_channels": (64, 32, 16, 8, 0)},
             "decoder_channels: holds 0. Use numbers from 1.",
+        ),
+        (
+            {"architecture": "fpn", "decoder_channels": (64,)},
+            "decoder_channels: has 1 number where fpn has two widths, of the pyramid and of the "
+            "branches that are summed. Give 2 numbers, for example 256, 128.",
+        ),
+        (
+            {"architecture": "fpn", "decoder_channels": (64, 40)},
+            "decoder_channels: has 40 channels in the branches of fpn, which are normalised in "
+            "groups of 32. Use a multiple of 32, for example 64, 64.",
+        ),
+        (
+            {"architecture": "segformer", "decoder_channels": (64, 40)},
+            "decoder_channels: is 64, 40 where segformer has one width. Give 1 number, for "
+            "example 256.",
+        ),
+        (
+            {"architecture": "linknet", "decoder_channels": (64,)},
+            "decoder_channels: the decoder of linknet has no width to choose. Leave "
+            "decoder_channels out.",
+        ),
+        (
+            {"architecture": "fast-scnn", "decoder_channels": (64,)},
+            "decoder_channels: the decoder of fast-scnn has no width to choose. Leave "
+            "decoder_channels out.",
+        ),
+        (
+            {"architecture": "ddrnet-23-slim", "encoder": "resnet34"},
+            "encoder resnet34: ddrnet-23-slim has its own encoder, and none to choose. Use "
+            "--encoder none.",
+        ),
+        (
+            {"architecture": "segformer", "encoder": "efficientnet-b0"},
+            "encoder efficientnet-b0: segformer has its own encoder: mit-b0, mit-b1, mit-b2, "
+            "mit-b3, mit-b4, mit-b5. Use --encoder mit-b0.",
+        ),
+        (
+            {"architecture": "segformer", "encoder_weights": "imagenet"},
+            "--encoder-weights imagenet: the weights that NVIDIA publishes for SegFormer are "
+            "under a licence that forbids commercial use, so they are not downloaded. If the "
+            "licence allows what you do, fetch them yourself and name the .safetensors file with "
+            "--encoder-weights PATH; otherwise use --encoder-weights none.",
+        ),
+        (
+            {"architecture": "fast-scnn", "encoder_weights": "imagenet"},
+            "--encoder-weights imagenet: fast-scnn has no encoder of its own to fill, and starts "
+            "from random weights. Use --encoder-weights none.",
+        ),
+        (
+            {"architecture": "deeplabv3-resnet101", "encoder_weights": "imagenet"},
+            "--encoder-weights imagenet: deeplabv3-resnet101 takes weights from a .safetensors "
+            "file only. Name the file of torchvision's network, or use --architecture deeplabv3 "
+            "with --encoder resnet101, for which published weights are downloaded.",
+        ),
+        (
+            {"architecture": "pan", "deep_supervision": True},
+            "deep_supervision: pan has no coarser outputs to train. Leave it out, or use one of: "
+            + ", ".join(DEEPLY_SUPERVISED)
+            + ".",
         ),
         ({"channels": 17}, "17 channels are not supported. Use 1 to 16."),
         (

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import pytest
@@ -157,7 +158,7 @@ def test_a_file_of_the_encoder_is_loaded(tmp_path: Path, prefix: str) -> None:
 
 def test_a_classifier_of_timm_is_loaded_into_its_feature_extractor(tmp_path: Path) -> None:
     torch.manual_seed(1)
-    classifier = timm.create_model("test_resnet")
+    classifier: Any = timm.create_model("test_resnet")
     path = tmp_path / "timm.safetensors"
     save_file(classifier.state_dict(), path)
     encoder = smp.encoders.get_encoder("tu-test_resnet", weights=None)

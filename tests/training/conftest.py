@@ -14,7 +14,10 @@ from delineate.config import Duration, ModelSettings, Normalisation, Plan
 from delineate.data.augment import Augmentation
 from delineate.data.dataset import Sample
 from delineate.training.clock import Clock
-from delineate.training.fit import Job, fit
+from delineate.training.fit import fit
+from delineate.training.job import Job
+from delineate.training.stream import SampleStream
+from delineate.training.world import World
 
 TINY = ModelSettings(encoder="mobilenet_v2", decoder_channels=(16, 8, 8, 8, 8))
 PLAN = Plan(model=TINY, crop_px=32, batch_size=2, precision="32", validations=1)
@@ -45,14 +48,6 @@ def make_job(
             mask[:4] = ignore
         return image.astype(values["dtype"]), mask
 
-    augment = Augmentation(wanted.augmentation, wanted.crop_px, ignore)
-
-    def prepare(
-        image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        found = augment(image=image, mask=mask, rng=rng)
-        return found["image"], found["mask"]
-
     (run / "checkpoints").mkdir(parents=True, exist_ok=True)
     samples = [Sample(str(i), Path(f"{i}.png"), Path(f"{i}.png"), None) for i in range(7)]
     defaults: dict[str, Any] = {
@@ -65,9 +60,31 @@ def make_job(
         "train": samples[:5],
         "val": samples[5:],
         "read": read,
-        "prepare": prepare,
     }
     return Job(plan=wanted, run=run, **(defaults | values))
+
+
+def make_stream(job: Job, world: World = World()) -> SampleStream:  # noqa: B008 - frozen
+    """The batches of a job, each crop augmented as its plan says."""
+    augment = Augmentation(job.plan.augmentation, job.plan.crop_px, job.ignore_index)
+
+    def make_crop(
+        sample: Sample, rng: np.random.Generator, class_id: int | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        assert class_id is None
+        image, mask = job.read(sample)
+        found = augment(image=image, mask=mask, rng=rng)
+        return found["image"], found["mask"]
+
+    plan = job.plan
+    return SampleStream(
+        job.train, make_crop, plan.batch_size, plan.seed, rank=world.rank, world=world.size
+    )
+
+
+@pytest.fixture(scope="session")
+def stream() -> Callable[..., SampleStream]:
+    return make_stream
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +97,7 @@ def run_job() -> Callable[..., Any]:
     """Fits a job, with the clock of its folder."""
 
     def run(job: Job, **options: Any) -> Any:
-        return fit(job, clock=Clock(job.run / "clock", 0.0), **options)
+        batches = options.pop("stream", None) or make_stream(job)
+        return fit(job, batches, clock=Clock(job.run / "clock", 0.0), **options)
 
     return run

@@ -28,7 +28,8 @@ PROGRESS = Progress(
     validations=1,
     stale=1,
     validation_s=0.5,
-    validated_s=0.75,
+    seconds={"step": 0.5, "validation": 0.75},
+    micro_batch=4,
     arithmetic={"scale": 2.0},
 )
 

@@ -22,8 +22,11 @@ from delineate.evaluation.confusion import Confusion
 from delineate.evaluation.evaluate import Evaluation
 from delineate.evaluation.scores import compute_scores
 from delineate.training import fit as fit_module
-from delineate.training.fit import Event, Job, precision
+from delineate.training import step as step_module
+from delineate.training.job import Event, Job
 from delineate.training.log import read_metrics
+from delineate.training.step import precision
+from delineate.training.stream import Batch, SampleStream
 
 MakeJob = Callable[..., Job]
 RunJob = Callable[..., Any]
@@ -70,7 +73,8 @@ def test_what_a_run_leaves(whole: Path) -> None:
     ]
     last = progress_of(whole / "checkpoints/last.safetensors")
     assert (last["step"], last["validations"]) == (6, 3)
-    assert last["validated_s"] >= last["validation_s"] > 0
+    assert last["seconds"]["validation"] >= last["validation_s"] > 0
+    assert last["seconds"]["step"] > 0
     assert progress_of(whole / "checkpoints/best.safetensors")["best_step"] == last["best_step"]
     rows = read_metrics(whole)
     assert [row["step"] for row in rows if row["loss"] is not None] == [1]
@@ -153,7 +157,7 @@ def watch(event):
         os.kill(os.getpid(), signal.SIGKILL)
 
 job = maker.make_job(Path(sys.argv[2]), plan={"validations": 3, "checkpoint_s": 1e-6})
-maker.fit(job, clock=maker.Clock(job.run / "clock", 0.0), watch=watch)
+maker.fit(job, maker.make_stream(job), clock=maker.Clock(job.run / "clock", 0.0), watch=watch)
 """
 
 
@@ -199,7 +203,7 @@ def test_patience(
 ) -> None:
     scores = iter([0.3, 0.5, 0.5, 0.4, 0.9])
     fake = lambda *_, **__: evaluation(next(scores))  # noqa: E731
-    monkeypatch.setattr(fit_module, "evaluate", fake)
+    monkeypatch.setattr(fit_module, "validate", fake)
     events: list[Event] = []
     plan = {"validations": 10, "patience": 2}
     state = run_job(job(tmp_path, steps=10, plan=plan), watch=events.append)
@@ -221,7 +225,7 @@ def test_a_score_that_is_no_number_is_never_the_best(
     tmp_path: Path, job: MakeJob, run_job: RunJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter([float("nan"), 0.25])
-    monkeypatch.setattr(fit_module, "evaluate", lambda *_, **__: evaluation(next(scores)))
+    monkeypatch.setattr(fit_module, "validate", lambda *_, **__: evaluation(next(scores)))
     events: list[Event] = []
     state = run_job(job(tmp_path, steps=2, plan={"validations": 2}), watch=events.append)
     assert (state.best_score, state.best_step) == (0.25, 2)
@@ -254,13 +258,14 @@ def test_what_is_no_number_is_refused(
     what: str,
     name: str,
 ) -> None:
-    monkeypatch.setattr(fit_module, "build_loss", lambda *_, **__: Poisoned(3, what))
+    monkeypatch.setattr(step_module, "build_loss", lambda *_, **__: Poisoned(3, what))
     plan = {"checkpoint_s": 1e-6}
     with pytest.raises(RefusedError) as caught:
         run_job(job(tmp_path, plan=plan))
     assert str(caught.value) == (
-        f"{tmp_path}: the {name} is nan at step 2. Lower optimiser.learning_rate in the plan, or "
-        "set precision to '32'. The last good weights are in checkpoints/."
+        f"{tmp_path}: the {name} is nan at step 2; no image alone gives such a value; the batch "
+        "held 1. Look at these images, lower optimiser.learning_rate in the plan, or set "
+        "precision to '32'. The last good weights are in checkpoints/."
     )
     last = tmp_path / "checkpoints/last.safetensors"
     assert progress_of(last)["step"] == 2
@@ -294,18 +299,21 @@ def test_kinds_of_data(
     assert logits.shape[1] == (1 if len(made.classes) == 2 else 3)
 
 
-def test_ignored_pixels_teach_nothing(tmp_path: Path, job: MakeJob, run_job: RunJob) -> None:
+def test_ignored_pixels_teach_nothing(
+    tmp_path: Path, job: MakeJob, run_job: RunJob, stream: Callable[[Job], SampleStream]
+) -> None:
     """Whatever the ignored rows of an image look like to the loss, the weights are the same."""
     made = job(tmp_path / "a", steps=1, ignore_index=9, plan={"loss": {"name": "ce"}})
 
-    def all_ignored(
-        image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        found, _ = made.prepare(image, mask, rng)
-        return found, np.full(found.shape[:2], 9, np.uint8)
+    class Ignored(SampleStream):
+        def batch(self, step: int) -> Batch:
+            found = super().batch(step)
+            return replace(found, masks=np.full_like(found.masks, 9))
 
     losses: list[float] = []
-    run_job(replace(made, prepare=all_ignored), watch=lambda event: losses.append(event.loss))
+    whole = stream(made)
+    ignored = Ignored(whole._samples, whole._make_crop, made.plan.batch_size, made.plan.seed)
+    run_job(made, stream=ignored, watch=lambda event: losses.append(event.loss))
     assert losses[0] == 0
 
 

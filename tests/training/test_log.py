@@ -13,7 +13,7 @@ def test_rows_come_back(tmp_path: Path) -> None:
         log.write({"step": 1, "loss": 0.5, "learning_rate": 1e-5})
         log.write({"step": 1, "val_miou": 0.25, "loss": None})
     text = (tmp_path / "metrics.csv").read_text()
-    assert text == ",".join(COLUMNS) + "\n1,,1e-05,0.5,,,\n1,,,,,0.25,\n"
+    assert text == ",".join(COLUMNS) + "\n1,,1e-05,0.5,,,,\n1,,,,,,0.25,\n"
     empty = dict.fromkeys(COLUMNS)
     assert read_metrics(tmp_path) == [
         {**empty, "step": 1, "learning_rate": 1e-5, "loss": 0.5},

@@ -62,6 +62,14 @@ class Variant(Settings):
     tolerance: Tolerance = Tolerance()
 
 
+class Calibration(Settings):
+    """The temperature inside the graph, fitted on the validation split (Guo et al. 2017)."""
+
+    temperature: Positive = Field(description="the logits are divided by it")
+    ece_before: float = Field(ge=0, le=1, description="expected calibration error without it")
+    ece_after: float = Field(ge=0, le=1, description="the same with it, on the same pixels")
+
+
 class Manifest(Settings):
     """The whole manifest."""
 
@@ -74,6 +82,7 @@ class Manifest(Settings):
     input: InputInfo
     tiling: TilingSettings = TilingSettings()
     postprocessing: PostprocessingSettings = PostprocessingSettings()
+    calibration: Calibration | None = Field(None, description="already inside the graph")
     variants: dict[str, Variant]
     provenance: dict[str, Any] = Field({}, description="dataset hash, plan, versions, licences")
     files: dict[str, str] = Field(

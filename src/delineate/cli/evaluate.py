@@ -20,22 +20,39 @@ def evaluate(
     engine: Annotated[str, typer.Option(help="auto, onnxruntime or openvino.")] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda or gpu.")] = "cpu",
     class_map: MapOption = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Another bundle, compared on the same images.")
+    ] = None,
+    tta: Annotated[
+        str | None, typer.Option(help="Average over views of an image: flips or dihedral.")
+    ] = None,
+    tile: Annotated[int | None, typer.Option(help="Side of a tile, pixels.")] = None,
+    overlap: Annotated[int | None, typer.Option(help="Overlap of tiles, pixels.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report there.")] = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a bundle on a labelled dataset.
+    """Score a bundle on a labelled dataset, alone or against another bundle.
 
     Example: delineate evaluate model.bundle DATASET --report report.html
 
     Example: delineate evaluate model.bundle DATASET --map car=vehicle,truck=vehicle,*=background
+
+    Example: delineate evaluate old.bundle DATASET --against new.bundle
     """
-    from delineate.evaluation.report import format_table
+    from delineate.evaluation.table import format_instances, format_table
+    from delineate.workflows.evaluate import EvaluateSettings
     from delineate.workflows.evaluate import evaluate as run
 
     if report is not None and not force:
         refuse_existing(report)
-    total = len(Dataset.open(dataset).split(split))
+    total = len(Dataset.open(dataset).split(split)) * (1 if against is None else 2)
+    settings = EvaluateSettings(
+        against=against,
+        tta=tta,
+        tile_px=tile,
+        overlap_px=overlap,
+    )
     with counting("evaluating", total) as update:
         found = run(
             bundle,
@@ -46,10 +63,15 @@ def evaluate(
             class_map=class_map,
             report=report,
             on_progress=lambda done, _: update(done),
+            settings=settings,
         )
 
     def show(console: Console) -> None:
-        console.print(format_table(found.scores))
+        console.print(format_table(found.scores, found.details))
+        if found.details.instances is not None:
+            console.print(format_instances(found.details.instances))
+        if found.comparison is not None:
+            console.print(found.comparison.verdict())
         console.print(f"{found.n_images} images in {found.seconds:.1f} s")
         if report is not None:
             console.print(f"report  {report}")

@@ -33,6 +33,9 @@ def predict(
     rle: Annotated[bool, typer.Option("--rle", help="Also NAME.json with COCO RLE.")] = False,
     tile: Annotated[int | None, typer.Option(help="Side of a tile, pixels.")] = None,
     overlap: Annotated[int | None, typer.Option(help="Overlap of tiles, pixels.")] = None,
+    tta: Annotated[
+        str | None, typer.Option(help="Average over views of an image: flips or dihedral.")
+    ] = None,
     engine: Annotated[str, typer.Option(help="auto, onnxruntime or openvino.")] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda or gpu.")] = "cpu",
     force: ForceOption = False,
@@ -51,7 +54,12 @@ def predict(
     changes = {key: value for key, value in given.items() if value is not None}
     tiling: TilingSettings = with_changes(loaded.manifest.tiling, changes, "--tile, --overlap")
     settings = PredictSettings(
-        overlay=overlay, probabilities=probabilities, rle=rle, force=force, tiling=tiling
+        overlay=overlay,
+        probabilities=probabilities,
+        rle=rle,
+        force=force,
+        tiling=tiling,
+        tta=tta,
     )
     images = find_images(inputs)
     with counting("segmenting", len(images)) as update:

@@ -14,21 +14,25 @@ from typing import Any, Protocol, TypeAlias, TypedDict, runtime_checkable
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Float64, Shaped, UInt
+from jaxtyping import Shaped, UInt
 
 from delineate.config import AugmentationSettings
-from delineate.data.elastic import smooth_field, spline_basis
+from delineate.data.elastic import control_places, spline_basis
 from delineate.data.label_ids import unknown_ids
-from delineate.data.light import as_dtype, recolour, value_range
+from delineate.data.light import add_noise, recolour, value_range
+from delineate.data.warp import (
+    Crop,
+    CropMask,
+    in_groups,
+    source_of_pixel,
+    warp_affine,
+    warp_elastic,
+)
 from delineate.errors import MaskError, SettingsError
 from delineate.types import Image, LabelMap
 
-_MOST_CHANNELS = 4  # of OpenCV's warps; further channels go in groups
-Crop: TypeAlias = Shaped[np.ndarray, "side side c"]
-CropMask: TypeAlias = UInt[np.ndarray, "side side"]
 # Of a size that need not be the image's: checked where it comes in
 AnyMask: TypeAlias = UInt[np.ndarray, "mask_h mask_w"]
-_WARP_MARGIN_PX = 2  # neighbours that bilinear sampling reads, and rounding
 
 
 class Augmented(TypedDict):
@@ -76,14 +80,24 @@ class Augmentation:
         self._ignore_index = ignore_index
         self._colour = colour
         self._basis = spline_basis(crop_px, settings.elastic_spacing_px)
+        self._places = control_places(self._basis.shape[1], settings.elastic_spacing_px)
 
-    def __call__(self, *, image: Image, mask: AnyMask, rng: np.random.Generator) -> Augmented:
+    def __call__(
+        self,
+        *,
+        image: Image,
+        mask: AnyMask,
+        rng: np.random.Generator,
+        anchor: tuple[int, int] | None = None,
+    ) -> Augmented:
         """A crop of both.
 
         Args:
             image: (H, W, C), uint8, uint16 or float32; 1 to 16 channels.
             mask: (H, W) class ids, uint8 or uint16.
             rng: the only source of randomness.
+            anchor: a pixel (y, x) that the crop shows, anywhere in it; a rotation then turns the
+                crop about it. Only the elastic warp may move it, and so out at an edge.
 
         Returns:
             new arrays (crop_px, crop_px, C) and (crop_px, crop_px) of the same dtypes; the mask
@@ -92,6 +106,17 @@ class Augmentation:
         Raises:
             MaskError: the mask is not of the image's size.
         """
+        crop, crop_mask = self.move(image, mask, rng, anchor)
+        return {"image": self.relight(crop, rng), "mask": crop_mask}
+
+    def move(
+        self,
+        image: Image,
+        mask: AnyMask,
+        rng: np.random.Generator,
+        anchor: tuple[int, int] | None = None,
+    ) -> tuple[Crop, CropMask]:
+        """The crop before its light is changed; arguments, result and errors as of a call."""
         if image.shape[:2] != mask.shape:
             raise MaskError(
                 f"the mask is {mask.shape[1]} x {mask.shape[0]} px where its image is "
@@ -99,16 +124,12 @@ class Augmentation:
             )
         if self._ignore_index is not None and self._ignore_index > np.iinfo(mask.dtype).max:
             mask = mask.astype(np.uint16)
-        crop, crop_mask = self._move(image, mask, rng)
-        return {"image": self._relight(crop, rng), "mask": crop_mask}
-
-    def _move(
-        self, image: Image, mask: LabelMap, rng: np.random.Generator
-    ) -> tuple[Crop, CropMask]:
         settings, side = self._settings, self._crop_px
         height, width = mask.shape
         zoom = _draw_zoom(rng, settings.scale, side / min(height, width))
-        left, top = (_draw_offset(rng, size - side / zoom, zoom) for size in (width, height))
+        anchor_y, anchor_x = anchor or (None, None)
+        left, x, at_x = _lay(rng, width, side, zoom, anchor_x)
+        top, y, at_y = _lay(rng, height, side, zoom, anchor_y)
         flip_x = rng.random() < settings.horizontal_flip
         flip_y = rng.random() < settings.vertical_flip
         angle = 0.0
@@ -122,41 +143,17 @@ class Augmentation:
             step = np.s_[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
             return image[window][step].copy(), mask[window][step].copy()
 
-        centre = (left + side / zoom / 2 - 0.5, top + side / zoom / 2 - 0.5)
-        matrix = _source_of_pixel(side, zoom, angle, (flip_x, flip_y), centre)
-        control = None
-        if elastic:
-            points = self._basis.shape[1]
-            shift = rng.uniform(-1, 1, (2, points, points)) * settings.elastic_displacement_px
-            # The shift is in pixels of the crop: the affine map takes it to the source
-            control = np.einsum("ij,jyx->iyx", matrix[:, :2], shift).astype(np.float32)
-        return self._warp(image, mask, matrix, control)
+        matrix = source_of_pixel(side, zoom, angle, (flip_x, flip_y), (x, y), (at_x, at_y))
+        if not elastic:
+            return warp_affine(image, mask, matrix, side, self._ignore_index)
+        points = len(self._places)
+        shift = rng.uniform(-1, 1, (2, points, points)) * settings.elastic_displacement_px
+        return warp_elastic(
+            image, mask, matrix, self._basis, self._places, shift, self._ignore_index
+        )
 
-    def _warp(
-        self,
-        image: Image,
-        mask: LabelMap,
-        matrix: Float64[np.ndarray, "2 3"],
-        control: Float32[np.ndarray, "2 p p"] | None,
-    ) -> tuple[Crop, CropMask]:
-        side = self._crop_px
-        reach = np.zeros(2) if control is None else np.abs(control).max(axis=(1, 2))
-        edge = side - 1.0
-        corners = matrix @ np.array([[0, edge, 0, edge], [0, 0, edge, edge], [1, 1, 1, 1]])
-        low, high = corners.min(axis=1) - reach, corners.max(axis=1) + reach
-        x0, x1 = _span(low[0], high[0], mask.shape[1])
-        y0, y1 = _span(low[1], high[1], mask.shape[0])
-        # Only this part is read, so that coordinates stay below the 32767 of OpenCV's warps
-        image, mask = image[y0:y1, x0:x1], mask[y0:y1, x0:x1]
-        matrix = matrix - np.array([[0, 0, x0], [0, 0, y0]])
-        warp = _affine(matrix, side) if control is None else _elastic(matrix, self._basis, control)
-        border, fill = cv2.BORDER_REFLECT_101, 0
-        moved = _in_groups(image, lambda part: warp(part, cv2.INTER_LINEAR, border, fill))
-        if self._ignore_index is not None:
-            border, fill = cv2.BORDER_CONSTANT, self._ignore_index
-        return moved, warp(mask, cv2.INTER_NEAREST, border, fill)
-
-    def _relight(self, image: Crop, rng: np.random.Generator) -> Crop:
+    def relight(self, image: Crop, rng: np.random.Generator) -> Crop:
+        """The light of a crop (H, W, C) changed; the same dtype."""
         settings = self._settings
         if rng.random() < settings.colour:
             shift = rng.uniform(-settings.brightness, settings.brightness)
@@ -167,12 +164,11 @@ class Augmentation:
         if rng.random() < settings.blur:
             # Under a fifth of a pixel the kernel is a single weight
             sigma = max(rng.uniform(0, settings.blur_sigma_px), 0.2)
-            image = _in_groups(image, lambda part: cv2.GaussianBlur(part, (0, 0), sigma))
+            image = in_groups(image, lambda part: cv2.GaussianBlur(part, (0, 0), sigma))
         if rng.random() < settings.noise:
             sigma = rng.uniform(0, settings.noise_sigma) * value_range(image)
             if sigma > 0:
-                noise = rng.standard_normal(image.shape, np.float32)
-                image = as_dtype(image + noise * np.float32(sigma), image.dtype)
+                image = add_noise(image, sigma, rng)
         return image
 
 
@@ -184,89 +180,32 @@ def _draw_zoom(rng: np.random.Generator, scale: tuple[float, float], fitting: fl
     return low if low == high else math.exp(math.log(low) + share * math.log(high / low))
 
 
-def _draw_offset(rng: np.random.Generator, room_px: float, zoom: float) -> float:
-    """Where the crop begins; on a whole pixel where nothing is zoomed, so that pixels survive."""
-    share = rng.random()
-    whole = zoom == 1.0
-    room = room_px + 1 if whole else room_px
-    offset = share * room if room_px > 0 else room_px / 2
-    return float(math.floor(offset)) if whole else offset
+def _lay(
+    rng: np.random.Generator, size: int, side: int, zoom: float, anchor: int | None
+) -> tuple[float, float, float]:
+    """Where the crop lies along an axis of ``size`` pixels; never outside it where there is room.
 
-
-def _source_of_pixel(
-    side: int, zoom: float, angle: float, flips: tuple[bool, bool], centre: tuple[float, float]
-) -> Float64[np.ndarray, "2 3"]:
-    """The matrix that takes a pixel (x, y, 1) of the crop to its place in the source.
-
-    Args:
-        side: of the crop, pixels.
-        zoom: crop pixels for one source pixel.
-        angle: degrees.
-        flips: horizontal, vertical.
-        centre: of the crop, in source pixels, whose centres are whole numbers.
+    Returns:
+        where it begins in the source; a place in the crop; and the place in the source that lies
+        there, which is the anchor, or the middle where there is none.
     """
-    cos, sin = math.cos(math.radians(angle)) / zoom, math.sin(math.radians(angle)) / zoom
-    flip = np.diag([-1.0 if flips[0] else 1.0, -1.0 if flips[1] else 1.0])
-    linear = np.array([[cos, -sin], [sin, cos]]) @ flip
-    middle = np.full(2, (side - 1) / 2)
-    return np.column_stack([linear, np.array(centre) - linear @ middle])
-
-
-def _span(low: float, high: float, size: int) -> tuple[int, int]:
-    """First and end of what is read along an axis of ``size`` pixels, reflections included."""
-    first, end = math.floor(low) - _WARP_MARGIN_PX, math.ceil(high) + _WARP_MARGIN_PX + 1
-    before, after = max(0, -first), max(0, end - size)
-    first = min(first, size - 1 - after)
-    end = max(end, before + 1)
-    return max(0, min(first, size - 1)), min(size, max(end, 1))
-
-
-_Warp = Callable[[Any, int, int, int], Any]  # array, interpolation, border, fill
-
-
-def _affine(matrix: Float64[np.ndarray, "2 3"], side: int) -> _Warp:
-    def warp(array: Any, interpolation: int, border: int, fill: int) -> Any:
-        flags = interpolation | cv2.WARP_INVERSE_MAP
-        return cv2.warpAffine(
-            array, matrix, (side, side), flags=flags, borderMode=border, borderValue=fill
-        )
-
-    return warp
-
-
-def _elastic(
-    matrix: Float64[np.ndarray, "2 3"],
-    basis: Float32[np.ndarray, "s p"],
-    control: Float32[np.ndarray, "2 p p"],
-) -> _Warp:
-    line = np.arange(len(basis))
-    map_x, map_y = (
-        smooth_field(basis, points)
-        + (row[0] * line + row[2]).astype(np.float32)
-        + (row[1] * line).astype(np.float32)[:, None]
-        for row, points in zip(matrix, control, strict=True)
-    )
-
-    def warp(array: Any, interpolation: int, border: int, fill: int) -> Any:
-        return cv2.remap(array, map_x, map_y, interpolation, borderMode=border, borderValue=fill)
-
-    return warp
-
-
-def _in_groups(
-    image: Image, change: Callable[[Any], Any]
-) -> Shaped[np.ndarray, "changed_h changed_w c"]:
-    """``change`` applied to at most four channels at once; (H, W, C) again."""
-    channels = image.shape[2]
-    if channels <= _MOST_CHANNELS:
-        changed = change(image)
-        single: np.ndarray = changed.reshape(*changed.shape[:2], channels)
-        return single  # with the axis that OpenCV drops where it has one channel
-    groups = [
-        change(np.ascontiguousarray(image[:, :, first : first + _MOST_CHANNELS]))
-        for first in range(0, channels, _MOST_CHANNELS)
-    ]
-    return np.concatenate([g.reshape(*g.shape[:2], -1) for g in groups], axis=2)
+    share = rng.random()
+    room = size - side / zoom
+    if anchor is None:
+        offset = share * room if room > 0 else room / 2
+        if zoom == 1.0:  # on a whole pixel where nothing is zoomed, so that pixels survive
+            offset = math.floor(share * (room + 1)) if room > 0 else math.floor(room / 2)
+        return float(offset), (side - 1) / 2, offset + side / zoom / 2 - 0.5
+    # A whole pixel of the crop, so that the nearest neighbour there is the anchor itself
+    last = (anchor + 0.5) * zoom - 0.5
+    first = last - room * zoom
+    if room > 0:
+        low, high = max(math.ceil(first), 0), min(math.floor(last), side - 1)
+        place = low + math.floor(share * (high - low + 1)) if low <= high else round(last)
+    else:
+        place = round((first + last) / 2)
+    place = min(max(place, 0), side - 1)
+    return anchor + 0.5 - (place + 0.5) / zoom, float(place), float(anchor)
 
 
 def as_augmentation(

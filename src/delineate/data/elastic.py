@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 
 def spline_basis(size_px: int, spacing_px: int) -> Float32[np.ndarray, "size points"]:
@@ -17,7 +17,7 @@ def spline_basis(size_px: int, spacing_px: int) -> Float32[np.ndarray, "size poi
         spacing_px: distance of control points, pixels.
 
     Returns:
-        one row for each pixel; the control points reach one spacing beyond the line at least.
+        one row for each pixel; the control points are at :func:`control_places`.
     """
     knot, t = np.divmod(np.arange(size_px) / spacing_px, 1.0)
     weights = (
@@ -31,6 +31,14 @@ def spline_basis(size_px: int, spacing_px: int) -> Float32[np.ndarray, "size poi
     for number, weight in enumerate(weights):
         basis[np.arange(size_px), first + number] = weight
     return basis
+
+
+def control_places(points: int, spacing_px: int) -> Float64[np.ndarray, " points"]:
+    """Where control points lie along the line, pixels; from one before it to one after it.
+
+    A curve whose control points lie on a straight line is that line.
+    """
+    return (np.arange(points) - 1.0) * spacing_px
 
 
 def smooth_field(

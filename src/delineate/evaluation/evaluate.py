@@ -7,16 +7,18 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import UInt
+from jaxtyping import UInt, UInt8
 
 from delineate.data.dataset import Sample
 from delineate.errors import DatasetError, ImageError, MaskError, ModelError
+from delineate.evaluation.comparison import Comparison
 from delineate.evaluation.confusion import Confusion
+from delineate.evaluation.details import Details, DetailSettings, DetailTally, Predicted
 from delineate.evaluation.scores import Json, Scores, compute_scores
 from delineate.types import Image, LabelMap
 
@@ -24,6 +26,9 @@ from delineate.types import Image, LabelMap
 Read: TypeAlias = Callable[[Sample], tuple[Image, LabelMap]]
 # (H, W, C) image -> (H, W) class ids
 Predict: TypeAlias = Callable[[Image], LabelMap]
+
+# The same, or with how sure it is
+Answer: TypeAlias = Callable[[Image], LabelMap | Predicted]
 
 # What came from outside and whose size is still to be compared with the image's
 _Labels: TypeAlias = UInt[np.ndarray, "_ _"]
@@ -73,6 +78,8 @@ class Evaluation:
         seconds: wall time of the whole.
         predict_seconds: of which inside ``predict``.
         wait_seconds: of which waiting for the reader, which works while ``predict`` does.
+        details: what was measured beyond the confusion matrix.
+        comparison: with another model on the same images, where there is one.
     """
 
     confusion: Confusion
@@ -84,6 +91,8 @@ class Evaluation:
     seconds: float
     predict_seconds: float
     wait_seconds: float
+    details: Details = field(default_factory=Details)
+    comparison: Comparison | None = None
 
     @property
     def outside_share(self) -> float:
@@ -91,8 +100,8 @@ class Evaluation:
         return 1.0 - self.predict_seconds / self.seconds if self.seconds > 0 else 0.0
 
     def to_dict(self) -> Json:
-        """For JSON; what is undefined is None."""
-        return {
+        """For JSON; what is undefined is None, what was not measured is not there."""
+        document: Json = {
             "n_images": self.n_images,
             "n_unscored": self.n_unscored,
             "seconds": round(self.seconds, 4),
@@ -103,32 +112,41 @@ class Evaluation:
             "confusion": self.confusion.counts.tolist(),
             "worst": [row.to_dict() for row in self.worst],
             "best": [row.to_dict() for row in self.best],
+            **self.details.to_dict(),
         }
+        if self.comparison is not None:
+            document["comparison"] = self.comparison.to_dict()
+        return document
 
 
 def evaluate(
     samples: Iterable[Sample],
     read: Read,
-    predict: Predict,
+    predict: Answer,
     *,
     classes: Sequence[str],
     ignore_index: int | None,
     keep: int = 6,
     on_progress: Callable[[int, ImageScore], None] | None = None,
+    details: DetailSettings | None = None,
 ) -> Evaluation:
     """Score ``predict`` on ``samples``, one image at a time.
 
     Memory does not depend on the number of images: one background thread reads a few
-    samples ahead, and of a finished image only its score may be kept.
+    samples ahead, and of a finished image only its score may be kept, and with ``details`` three
+    numbers for each class.
 
     Args:
         samples: what to score; consumed once, so a generator will do.
         read: gives image and mask of a sample. Called in the background thread.
-        predict: gives the class ids of an image. Called in the caller's thread.
+        predict: gives the class ids of an image, with the confidence where calibration is to be
+            measured. Called in the caller's thread.
         classes: class names by id.
         ignore_index: the id in masks that counts nowhere, or None.
         keep: how many of the worst and of the best images to name.
         on_progress: called after every image with the number done and its score.
+        details: measure boundary IoU, calibration, intervals and instance scores too; None spares
+            their time.
 
     Raises:
         DatasetError: there is no sample.
@@ -139,6 +157,7 @@ def evaluate(
     """
     started = perf_counter()
     total = Confusion(classes, ignore_index)
+    tally = None if details is None else DetailTally(details, classes, ignore_index)
     ranking = _Ranking(keep)
     n_images = n_unscored = 0
     predict_seconds = wait_seconds = 0.0
@@ -147,11 +166,14 @@ def evaluate(
         waiting_since = perf_counter()
         for sample, image, truth in pairs:
             begun = perf_counter()
-            labels = _predict_one(predict, sample, image)
+            labels, confidence = _predict_one(predict, sample, image)
             done = perf_counter()
             wait_seconds += begun - waiting_since
             predict_seconds += done - begun
-            row = _score_one(sample, image, truth, labels, total)
+            confusion = _count_one(sample, image, truth, labels, total)
+            row = _score_one(sample, confusion)
+            if tally is not None:
+                tally.update(sample, truth, labels, confidence, confusion)
             n_images += 1
             n_unscored += not row.scored
             ranking.add(row)
@@ -171,31 +193,38 @@ def evaluate(
         seconds=perf_counter() - started,
         predict_seconds=predict_seconds,
         wait_seconds=wait_seconds,
+        details=Details() if tally is None else tally.result(),
     )
 
 
-def _predict_one(predict: Predict, sample: Sample, image: Image) -> _Labels:
+def _predict_one(
+    predict: Answer, sample: Sample, image: Image
+) -> tuple[_Labels, UInt8[np.ndarray, "_ _"] | None]:
     try:
-        labels = predict(image)
+        answer = predict(image)
     except Exception as error:
         error.add_note(f"while predicting {sample.name}")
         raise
+    if isinstance(answer, Predicted):
+        labels, confidence = answer.labels, answer.confidence
+    else:
+        labels, confidence = answer, None
     if labels.shape != image.shape[:2]:
         raise ModelError(
             f"the prediction has shape {labels.shape} for an image of {image.shape[:2]}",
             where=sample.name,
             mend=f"It must be {image.shape[:2]}, one class id for each pixel.",
         )
-    return labels
+    return labels, confidence
 
 
-def _score_one(
+def _count_one(
     sample: Sample,
     image: Image,
     truth: _Labels,
     labels: _Labels,
     total: Confusion,
-) -> ImageScore:
+) -> Confusion:
     if truth.shape != image.shape[:2]:
         raise MaskError(
             f"the mask has shape {truth.shape} for an image of {image.shape[:2]}",
@@ -205,6 +234,10 @@ def _score_one(
     confusion = Confusion(total.classes, total.ignore_index)
     confusion.update(truth, labels, where=sample.name)
     total.merge(confusion)
+    return confusion
+
+
+def _score_one(sample: Sample, confusion: Confusion) -> ImageScore:
     scores = compute_scores(confusion)
     return ImageScore(sample, scores.mean_iou, scores.pixel_accuracy)
 

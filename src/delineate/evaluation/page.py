@@ -82,11 +82,12 @@ def number(value: float, digits: int = 3) -> Html:
     return Html(f"{value:.{digits}f}")
 
 
-def bar_cell(value: float) -> Html:
-    """A table cell with a score of 0 to 1 and a bar of that length under it."""
+def bar_cell(value: float, under: str = "") -> Html:
+    """A table cell with a score of 0 to 1, ``under`` below it, and a bar of that length."""
+    small = f'<span class="range">{escape(under)}</span>' if under else ""
     if math.isnan(value):
-        return Html(f'<td class="num">{number(value)}</td>')
-    return Html(f'<td class="num bar" style="--v:{value:.4f}">{number(value)}</td>')
+        return Html(f'<td class="num">{number(value)}{small}</td>')
+    return Html(f'<td class="num bar" style="--v:{value:.4f}">{number(value)}{small}</td>')
 
 
 def card(label: str, value: Html, note: str = "") -> Html:

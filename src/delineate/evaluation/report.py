@@ -1,4 +1,4 @@
-"""An Evaluation for people: a page to open in a browser, and a table for the terminal."""
+"""An Evaluation for people: a page to open in a browser."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.table import Table
-from rich.text import Text
 
 from delineate.data.files import write_text
 from delineate.data.overlay import (
@@ -24,7 +22,9 @@ from delineate.data.overlay import (
 from delineate.data.palette import Colour, is_background
 from delineate.errors import SettingsError
 from delineate.evaluation.confusion import Confusion
+from delineate.evaluation.details import Details
 from delineate.evaluation.evaluate import Evaluation, ImageScore, Predict, Read
+from delineate.evaluation.intervals import Interval
 from delineate.evaluation.page import (
     Html,
     bar_cell,
@@ -39,7 +39,16 @@ from delineate.evaluation.page import (
     section,
     swatch,
 )
+from delineate.evaluation.report_details import (
+    calibration_section,
+    comparison_section,
+    detail_cards,
+    instance_section,
+    intervals_note,
+    range_text,
+)
 from delineate.evaluation.scores import Scores
+from delineate.evaluation.table import format_table as format_table  # cli/train.py has it from here
 
 _PICTURE_SIDE_PX = 420
 _ALPHA = 0.5
@@ -48,36 +57,6 @@ _MATRIX_CLASSES = 48
 _MISTAKES = 8
 # Up to here the legend stays in sight while one scrolls; a longer one would hide the pictures.
 _STICKY_LEGEND = 14
-
-
-def format_table(scores: Scores) -> Table:
-    """A table for the terminal: one row for each class, means and overall scores below."""
-    table = Table(show_footer=True)
-    table.add_column("class", "mean", overflow="fold")
-    table.add_column("IoU", _plain(scores.mean_iou), justify="right")
-    table.add_column("Dice", _plain(scores.mean_dice), justify="right")
-    table.add_column("precision", justify="right")
-    table.add_column("recall", justify="right")
-    table.add_column("% of pixels", justify="right")
-    for i, name in enumerate(scores.classes):
-        table.add_row(
-            Text(name),  # not markup: a class may be called [bold]
-            _plain(scores.iou[i]),
-            _plain(scores.dice[i]),
-            _plain(scores.precision[i]),
-            _plain(scores.recall[i]),
-            _plain(scores.true_share[i] * 100, 2),
-        )
-    table.caption = (
-        f"pixel accuracy {_plain(scores.pixel_accuracy)}, "
-        f"frequency-weighted IoU {_plain(scores.frequency_weighted_iou)}\n"
-        f"{scores.pixels:,} pixels"
-    )
-    return table
-
-
-def _plain(value: float, digits: int = 3) -> str:
-    return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def write_report(
@@ -114,9 +93,16 @@ def write_report(
             where="colours",
             mend="Give one (red, green, blue) for each class.",
         )
-    parts = [_headline(evaluation), _class_section(evaluation.scores, colours)]
+    details = evaluation.details
+    parts = [_headline(evaluation), _class_section(evaluation.scores, colours, details)]
+    if evaluation.comparison is not None:
+        parts.append(comparison_section(evaluation.comparison))
+    if details.instances is not None:
+        parts.append(instance_section(details.instances, evaluation.n_images))
     if len(classes) > 1:
         parts.append(_confusion_section(evaluation.confusion))
+    if details.calibration is not None:
+        parts.append(calibration_section(details.calibration))
     drawing = _Drawing(evaluation.confusion, colours, read, predict)
     parts.append(_image_sections(evaluation, drawing))
     parts.append(_provenance_section(evaluation, provenance))
@@ -131,13 +117,16 @@ def _headline(evaluation: Evaluation) -> Html:
         name = scores.classes[1]
         cards.append(card(f"Dice of {name}", number(scores.foreground_dice)))
         cards.append(card(f"IoU of {name}", number(scores.foreground_iou)))
-    cards.append(card("Mean IoU", number(scores.mean_iou), _defined(scores.iou)))
-    cards.append(card("Mean Dice", number(scores.mean_dice), _defined(scores.dice)))
+    found = evaluation.details.intervals
+    ranges = (None, None) if found is None else (found.mean_iou, found.mean_dice)
+    cards.append(card("Mean IoU", number(scores.mean_iou), _note(scores.iou, ranges[0])))
+    cards.append(card("Mean Dice", number(scores.mean_dice), _note(scores.dice, ranges[1])))
     cards.append(card("Pixel accuracy", number(scores.pixel_accuracy)))
     if len(scores.classes) > 2:
         cards.append(
             card("Frequency-weighted IoU", number(scores.frequency_weighted_iou), "by true pixels")
         )
+    cards.append(detail_cards(evaluation.details))
     milliseconds = 1000 * evaluation.predict_seconds / evaluation.n_images
     cards.append(
         card(
@@ -149,30 +138,41 @@ def _headline(evaluation: Evaluation) -> Html:
     return Html(f'<div class="cards">{join(cards)}</div>\n')
 
 
-def _defined(values: Sequence[float]) -> str:
+def _note(values: Sequence[float], interval: Interval | None) -> str:
     n = sum(not math.isnan(v) for v in values)
-    return f"over {n} of {len(values)} classes" if n < len(values) else f"over {n} classes"
+    over = f"over {n} of {len(values)} classes" if n < len(values) else f"over {n} classes"
+    between = range_text(interval)
+    return f"{between}, {over}" if between else over
 
 
-def _class_section(scores: Scores, colours: Sequence[Colour]) -> Html:
-    rows = [
-        f'<tr><th scope="row">{swatch(colours[i])}{escape(name)}</th>'
-        f"{bar_cell(scores.iou[i])}{bar_cell(scores.dice[i])}{bar_cell(scores.precision[i])}"
-        f"{bar_cell(scores.recall[i])}"
-        f'<td class="num">{_percent(scores.true_share[i])}</td></tr>\n'
-        for i, name in enumerate(scores.classes)
-    ]
+def _class_section(scores: Scores, colours: Sequence[Colour], details: Details) -> Html:
+    boundary, intervals = details.boundary, details.intervals
+    rows = []
+    for i, name in enumerate(scores.classes):
+        between = "" if intervals is None else range_text(intervals.iou[i])
+        cells = [bar_cell(scores.iou[i], between), bar_cell(scores.dice[i])]
+        cells += [] if boundary is None else [bar_cell(boundary.iou[i])]
+        cells += [bar_cell(scores.precision[i]), bar_cell(scores.recall[i])]
+        rows.append(
+            f'<tr><th scope="row">{swatch(colours[i])}{escape(name)}</th>{join(cells)}'
+            f'<td class="num">{_percent(scores.true_share[i])}</td></tr>\n'
+        )
+    heads = ["IoU", "Dice", "Boundary IoU", "Precision", "Recall", "True pixels"]
+    means = [number(scores.mean_iou), number(scores.mean_dice)]
+    if boundary is None:
+        heads.remove("Boundary IoU")
+    else:
+        means.append(number(boundary.mean_iou))
+    foot = join([f'<td class="num">{mean}</td>' for mean in means])
     table = Html(
         '<table class="list"><thead><tr><th scope="col">Class</th>'
-        '<th scope="col" class="num">IoU</th><th scope="col" class="num">Dice</th>'
-        '<th scope="col" class="num">Precision</th><th scope="col" class="num">Recall</th>'
-        '<th scope="col" class="num">True pixels</th></tr></thead>\n'
-        f"<tbody>{join(rows)}</tbody>\n"
-        f'<tfoot><tr><th scope="row">Mean</th><td class="num">{number(scores.mean_iou)}</td>'
-        f'<td class="num">{number(scores.mean_dice)}</td><td></td><td></td><td></td></tr></tfoot>'
-        "</table>"
+        + join([f'<th scope="col" class="num">{head}</th>' for head in heads])
+        + f'</tr></thead>\n<tbody>{join(rows)}</tbody>\n<tfoot><tr><th scope="row">Mean</th>'
+        f"{foot}<td></td><td></td><td></td></tr></tfoot></table>"
     )
-    return section("Classes", join([scroll(table, "Scores of each class"), _DEFINITIONS]))
+    note = None if intervals is None else escape(f"Below an IoU: {intervals_note(intervals)}.")
+    body = join([scroll(table, "Scores of each class"), _DEFINITIONS])
+    return section("Classes", body, note)
 
 
 _DEFINITIONS = Html(
@@ -182,7 +182,8 @@ _DEFINITIONS = Html(
     "/ (found + falsely claimed + missed); Dice = 2 found / (2 found + falsely claimed + missed); "
     "precision = found / (found + falsely claimed); recall = found / (found + missed). A dash "
     "means that a score is undefined, such as the IoU of a class that is in neither truth nor "
-    "prediction; means leave it out.</p></details>"
+    "prediction; means leave it out. Boundary IoU compares only the pixels near the outline of "
+    "each class, within 2 % of the image's diagonal.</p></details>"
 )
 
 

@@ -37,9 +37,9 @@ PerClass: TypeAlias = Float64[np.ndarray, " k"]
 Json: TypeAlias = dict[str, object]
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> PerClass:
-    """Float64 quotient; NaN where the denominator is 0."""
-    out = np.full(numerator.shape, np.nan)
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Float64 quotient of two arrays of one shape; NaN where the denominator is 0."""
+    out: np.ndarray = np.full(numerator.shape, np.nan)
     np.divide(numerator, denominator, out=out, where=denominator != 0)
     return out
 
@@ -59,22 +59,22 @@ def predicted_pixels(counts: Counts) -> Int64[np.ndarray, " k"]:
 def iou(counts: Counts) -> PerClass:
     """(K,) intersection over union, 0 to 1 or NaN."""
     found = np.diagonal(counts)
-    return _ratio(found, true_pixels(counts) + predicted_pixels(counts) - found)
+    return ratio(found, true_pixels(counts) + predicted_pixels(counts) - found)
 
 
 def dice(counts: Counts) -> PerClass:
     """(K,) Dice coefficient, 0 to 1 or NaN."""
-    return _ratio(2 * np.diagonal(counts), true_pixels(counts) + predicted_pixels(counts))
+    return ratio(2 * np.diagonal(counts), true_pixels(counts) + predicted_pixels(counts))
 
 
 def precision(counts: Counts) -> PerClass:
     """(K,) share of the predicted pixels that are right, 0 to 1 or NaN."""
-    return _ratio(np.diagonal(counts), predicted_pixels(counts))
+    return ratio(np.diagonal(counts), predicted_pixels(counts))
 
 
 def recall(counts: Counts) -> PerClass:
     """(K,) share of the true pixels that were found, 0 to 1 or NaN."""
-    return _ratio(np.diagonal(counts), true_pixels(counts))
+    return ratio(np.diagonal(counts), true_pixels(counts))
 
 
 def pixel_accuracy(counts: Counts) -> float:
@@ -133,27 +133,27 @@ class Scores:
     def to_dict(self) -> Json:
         """For JSON: undefined scores are None, ``foreground`` is there with two classes only."""
         document: Json = {
-            "mean_iou": _or_none(self.mean_iou),
-            "mean_dice": _or_none(self.mean_dice),
-            "pixel_accuracy": _or_none(self.pixel_accuracy),
-            "frequency_weighted_iou": _or_none(self.frequency_weighted_iou),
+            "mean_iou": none_if_nan(self.mean_iou),
+            "mean_dice": none_if_nan(self.mean_dice),
+            "pixel_accuracy": none_if_nan(self.pixel_accuracy),
+            "frequency_weighted_iou": none_if_nan(self.frequency_weighted_iou),
             "pixels": self.pixels,
         }
         if len(self.classes) == 2:
             document["foreground"] = {
                 "class": self.classes[1],
-                "iou": _or_none(self.foreground_iou),
-                "dice": _or_none(self.foreground_dice),
+                "iou": none_if_nan(self.foreground_iou),
+                "dice": none_if_nan(self.foreground_dice),
             }
         document["classes"] = [
             {
                 "id": i,
                 "name": name,
-                "iou": _or_none(self.iou[i]),
-                "dice": _or_none(self.dice[i]),
-                "precision": _or_none(self.precision[i]),
-                "recall": _or_none(self.recall[i]),
-                "true_share": _or_none(self.true_share[i]),
+                "iou": none_if_nan(self.iou[i]),
+                "dice": none_if_nan(self.dice[i]),
+                "precision": none_if_nan(self.precision[i]),
+                "recall": none_if_nan(self.recall[i]),
+                "true_share": none_if_nan(self.true_share[i]),
             }
             for i, name in enumerate(self.classes)
         ]
@@ -168,7 +168,7 @@ def compute_scores(confusion: Confusion) -> Scores:
         "dice": dice(counts),
         "precision": precision(counts),
         "recall": recall(counts),
-        "true_share": _ratio(true_pixels(counts), np.full(len(counts), counts.sum())),
+        "true_share": ratio(true_pixels(counts), np.full(len(counts), counts.sum())),
     }
     ignored = confusion.ignore_index
     if ignored is not None and 0 <= ignored < len(confusion.classes):
@@ -189,5 +189,6 @@ def _floats(values: PerClass) -> tuple[float, ...]:
     return tuple(float(v) for v in values)
 
 
-def _or_none(value: float) -> float | None:
+def none_if_nan(value: float) -> float | None:
+    """``value`` for JSON, which has no NaN."""
     return None if math.isnan(value) else value

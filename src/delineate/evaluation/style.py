@@ -125,6 +125,13 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .panels img.tiny { image-rendering: pixelated; }
 .panels figcaption { margin-top: .2rem; color: var(--muted); font-size: .8125rem; }
 
+.range { display: block; color: var(--muted); font-size: .75rem; }
+.reliability { width: 22rem; color: var(--ink); font-size: 13px; }
+.reliability text { fill: var(--muted); }
+.reliability .frame { fill: var(--card); stroke: var(--line); }
+.reliability .bars { fill: var(--bar); }
+.reliability .ideal { fill: none; stroke: var(--wrong); stroke-width: 1.5; stroke-dasharray: 5 4; }
+
 .facts { display: grid; gap: .35rem; margin: 0; }
 .facts div { display: grid; grid-template-columns: 12rem minmax(0, 1fr); gap: 1rem; }
 .facts dt { color: var(--muted); }

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from delineate.models.deep_supervision import auxiliary_head
+
 
 class AttentionGate(nn.Module):
     """The additive attention gate of the paper's figure 2, in two dimensions.
@@ -94,9 +96,18 @@ class AttentionUnet(nn.Module):
             the image; ``out_channels`` lists their channels.
         decoder_channels: ``depth`` numbers, deepest first.
         logits: channels of the output.
+        deep_supervision: in training mode ``forward`` returns a list, with the logits of the
+            coarser stages behind those of full size, finest first, the coarsest stage left out.
     """
 
-    def __init__(self, encoder: nn.Module, decoder_channels: Sequence[int], logits: int) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder_channels: Sequence[int],
+        logits: int,
+        *,
+        deep_supervision: bool = False,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         channels: list[int] = [int(c) for c in encoder.out_channels]  # type: ignore[union-attr]
@@ -107,6 +118,8 @@ class AttentionUnet(nn.Module):
         )
         self.head = nn.Conv2d(decoder_channels[-1], logits, kernel_size=3, padding=1)
         self._initialise()
+        coarser = decoder_channels[-2:0:-1] if deep_supervision else ()
+        self.auxiliary_heads = nn.ModuleList(auxiliary_head(c, logits) for c in coarser)
 
     def _initialise(self) -> None:
         for module in self.decoder.modules():
@@ -118,11 +131,16 @@ class AttentionUnet(nn.Module):
         if self.head.bias is not None:
             nn.init.zeros_(self.head.bias)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         """(N, C, H, W), H and W multiples of the encoder's stride, to logits (N, K, H, W)."""
         _, *features = self.encoder(images)
         x = features[-1]
+        stages: list[torch.Tensor] = []
         for block, skip in zip(self.decoder, [*features[-2::-1], images], strict=True):
             x = block(x, skip)
+            stages.insert(0, x)
         logits: torch.Tensor = self.head(x)
+        if self.training and len(self.auxiliary_heads) > 0:
+            pairs = zip(self.auxiliary_heads, stages[1:-1], strict=True)
+            return [logits, *(head(stage) for head, stage in pairs)]
         return logits

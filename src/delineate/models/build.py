@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
-import segmentation_models_pytorch as smp
 import torch
-from segmentation_models_pytorch.decoders.deeplabv3.decoder import ASPPPooling
 from torch import nn
-from torch.nn import functional as F
 
-from delineate.config import ModelSettings
+from delineate.config import Architecture, ModelSettings
 from delineate.errors import ModelError
-from delineate.models.attention_unet import AttentionUnet
+from delineate.models import ddrnet, fast_scnn, torchvision_networks
+from delineate.models.ddrnet import DDRNet
+from delineate.models.deep_supervision import DeeplySupervised
 from delineate.models.downscaled import Downscaled
 from delineate.models.encoders import (
     constructing,
@@ -23,13 +22,32 @@ from delineate.models.encoders import (
     smp_weights,
     weights_source,
 )
+from delineate.models.fast_scnn import FastSCNN
+from delineate.models.padded import Padded
+from delineate.models.segformer import SIZES, segformer
+from delineate.models.segformer import STRIDE as SEGFORMER_STRIDE
+from delineate.models.smp_networks import Built, refuse_decoder_channels, smp_network
+from delineate.models.torchvision_networks import torchvision_deeplab
 from delineate.types import Task
 
-ARCHITECTURES = ("unet", "unet++", "attention-unet", "deeplabv3+")
+ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
+DEEPLY_SUPERVISED = (
+    "unet",
+    "unet++",
+    "attention-unet",
+    "manet",
+    "deeplabv3-resnet101",
+    "fast-scnn",
+    "ddrnet-23-slim",
+)
 LARGEST_CHANNELS = 16
-_DEPTH = 5
-_UNET_CHANNELS = (256, 128, 64, 32, 16)  # as in segmentation-models-pytorch, deepest first
-_DEEPLAB_CHANNELS = 256  # as in the paper
+# Architectures that bring their own encoder, and what it may be called; the usual one first
+OWN_ENCODERS: dict[str, tuple[str, ...]] = {
+    "segformer": tuple(SIZES),
+    "deeplabv3-resnet101": torchvision_networks.ENCODERS,
+    "fast-scnn": ("none",),
+    "ddrnet-23-slim": ("none",),
+}
 # Some encoders average over a hundred steps; a training of a few hundred needs to follow faster
 _BATCHNORM_MOMENTUM = 0.1
 
@@ -41,10 +59,15 @@ def build(settings: ModelSettings, *, channels: int, classes: int, task: Task) -
     (N, K, H, W): K is ``classes``, or 1 for the task ``binary``. It can be exported with dynamic
     batch, height and width. In training mode a batch of one is accepted at every size.
 
+    With ``deep_supervision``, a call in training mode gives a list: the same logits, then coarser
+    ones (N, K, h, w) that cover the image, finest first. In evaluation mode, and so in an export,
+    there is never a list.
+
     Args:
         settings: architecture, encoder, weights. ``decoder_channels`` has 5 numbers, deepest
-            first, for the U-Nets, and 1 (the width of the pyramid and of the decoder) for
-            ``deeplabv3+``.
+            first, for the U-Nets and ``manet``; 2 for ``fpn`` (pyramid, branches); 1 for
+            ``pspnet``, ``pan``, ``upernet``, ``deeplabv3``, ``deeplabv3+`` and ``segformer``.
+            The encoder of the architectures in ``OWN_ENCODERS`` is settled by :func:`resolved`.
         channels: channels of an image, 1 to 16.
         classes: classes, background included; 2 when ``task`` is ``binary``.
         task: ``multiclass`` or ``binary``.
@@ -54,28 +77,66 @@ def build(settings: ModelSettings, *, channels: int, classes: int, task: Task) -
             downloaded.
     """
     _check_numbers(channels, classes, task)
-    encoder = resolve_encoder(settings.encoder)
-    source = weights_source(settings.encoder_weights, encoder)
+    settings = resolved(settings)
+    if settings.deep_supervision and settings.architecture not in DEEPLY_SUPERVISED:
+        raise ModelError(
+            f"{settings.architecture} has no coarser outputs to train",
+            where="deep_supervision",
+            mend=f"Leave it out, or use one of: {', '.join(DEEPLY_SUPERVISED)}.",
+        )
     logits = 1 if task == "binary" else classes
-    with constructing(encoder, source):
-        weights = smp_weights(source, encoder)
-        network = _network(settings, encoder, weights, channels=channels, logits=logits)
-    body = network.get_submodule("encoder")
-    if encoder.startswith("efficientnet"):
-        # Parts of the classifier that no logit depends on: dead weight in every checkpoint
-        del body._conv_head, body._bn1
-    if isinstance(source, Path):
-        load_encoder(body, source, channels)
+    if settings.architecture in OWN_ENCODERS:
+        built = _own_network(settings, channels=channels, logits=logits)
+    else:
+        built = _on_an_encoder(settings, channels=channels, logits=logits)
+    network, stride, coarsest = built.network, built.stride, built.coarsest or built.stride
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = _BATCHNORM_MOMENTUM
-    stride: Any = body.output_stride
-    if settings.downscale > 1:
-        network = Downscaled(network, settings.downscale)
-    padded = Padded(network, int(stride) * settings.downscale)
-    if encoder.startswith("tu-"):
-        _refuse_fixed_size(padded, encoder, channels)
+    factor = settings.downscale
+    if factor > 1:
+        network = Downscaled(network, factor)
+    padded = Padded(network, stride * factor, coarsest * factor)
+    if settings.encoder.startswith("tu-"):
+        _refuse_fixed_size(padded, settings.encoder, channels)
     return padded
+
+
+def resolved(settings: ModelSettings) -> ModelSettings:
+    """The same settings with the name of the encoder that is really built.
+
+    Names are brought to the form that the libraries know. Where the architecture has its own
+    encoder, the default of the settings stands for the usual one of that architecture:
+    ``mit-b0`` for ``segformer``, ``resnet101`` for ``deeplabv3-resnet101``, and ``none`` for
+    ``fast-scnn`` and ``ddrnet-23-slim``.
+
+    Raises:
+        ModelError: an unknown architecture, or an encoder it does not have.
+    """
+    architecture, encoder = settings.architecture, settings.encoder
+    if architecture not in ARCHITECTURES:
+        close = difflib.get_close_matches(architecture, ARCHITECTURES, n=1, cutoff=0.3)
+        raise ModelError(
+            "no architecture of this name is known",
+            where=f"architecture {architecture}",
+            mend=(f"Did you mean {close[0]}? " if close else "")
+            + f"Known: {', '.join(ARCHITECTURES)}.",
+        )
+    own = OWN_ENCODERS.get(architecture)
+    if own is None:
+        name = resolve_encoder(encoder)
+    elif encoder == ModelSettings.model_fields["encoder"].default:
+        name = own[0]
+    else:
+        name = encoder.strip().lower().replace("_", "-")
+        if name not in own:
+            raise ModelError(
+                f"{architecture} has its own encoder"
+                + (f": {', '.join(own)}" if len(own) > 1 else ", and none to choose"),
+                where=f"encoder {encoder}",
+                mend=f"Use --encoder {own[0]}.",
+            )
+    return settings.model_copy(update={"encoder": name})
 
 
 def multiple_of(module: nn.Module) -> int:
@@ -86,36 +147,42 @@ def multiple_of(module: nn.Module) -> int:
     return 1
 
 
-class Padded(nn.Module):
-    """Pads images at the bottom and the right by replication, and crops the logits back.
+def _on_an_encoder(settings: ModelSettings, *, channels: int, logits: int) -> Built:
+    encoder = settings.encoder
+    source = weights_source(settings.encoder_weights, encoder)
+    with constructing(encoder, source):
+        weights = smp_weights(source, encoder)
+        built = smp_network(settings, encoder, weights, channels=channels, logits=logits)
+    network = built.network
+    inner = network.network if isinstance(network, DeeplySupervised) else network
+    body = inner.get_submodule("encoder")
+    if encoder.startswith("efficientnet"):
+        # Parts of the classifier that no logit depends on: dead weight in every checkpoint
+        del body._conv_head, body._bn1
+    if isinstance(source, Path):
+        load_encoder(body, source, channels)
+    return built
 
-    Args:
-        network: (N, C, H, W) to (N, K, H, W) for H and W that are multiples of ``multiple``.
-        multiple: the network's stride, pixels.
-    """
 
-    def __init__(self, network: nn.Module, multiple: int) -> None:
-        super().__init__()
-        self.network = network
-        self.multiple = multiple
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) float of any size from 1 x 1, to logits (N, K, H, W)."""
-        height, width = images.shape[-2:]
-        # In this form the exporter knows that the padded size is a multiple
-        padded_h = (height + self.multiple - 1) // self.multiple * self.multiple
-        padded_w = (width + self.multiple - 1) // self.multiple * self.multiple
-        if not torch.compiler.is_compiling():
-            one_value = images.shape[0] * padded_h * padded_w == self.multiple**2
-            if self.training and one_value:
-                # Batch normalisation cannot train on one value for each channel
-                padded_w += self.multiple
-            if (height, width) == (padded_h, padded_w):
-                logits: torch.Tensor = self.network(images)
-                return logits
-        padding = (0, padded_w - width, 0, padded_h - height)
-        logits = self.network(F.pad(images, padding, mode="replicate"))
-        return logits[:, :, :height, :width]
+def _own_network(settings: ModelSettings, *, channels: int, logits: int) -> Built:
+    deep = settings.deep_supervision
+    if settings.architecture == "segformer":
+        return Built(segformer(settings, channels=channels, logits=logits), SEGFORMER_STRIDE)
+    if settings.decoder_channels is not None:
+        raise refuse_decoder_channels(settings.architecture)
+    if settings.architecture == "deeplabv3-resnet101":
+        network = torchvision_deeplab(settings, channels=channels, logits=logits)
+        return Built(network, torchvision_networks.STRIDE)
+    if settings.encoder_weights not in (None, "none"):
+        raise ModelError(
+            f"{settings.architecture} has no encoder of its own to fill, and starts from random "
+            "weights",
+            where=f"--encoder-weights {settings.encoder_weights}",
+            mend="Use --encoder-weights none.",
+        )
+    if settings.architecture == "fast-scnn":
+        return Built(FastSCNN(channels, logits, deep_supervision=deep), fast_scnn.STRIDE)
+    return Built(DDRNet(channels, logits, deep_supervision=deep), ddrnet.STRIDE, ddrnet.COARSEST)
 
 
 def _check_numbers(channels: int, classes: int, task: Task) -> None:
@@ -133,83 +200,6 @@ def _check_numbers(channels: int, classes: int, task: Task) -> None:
             f"the task binary has 2 classes, background included, not {classes}",
             mend="Use the task multiclass.",
         )
-
-
-def _network(
-    settings: ModelSettings, encoder: str, weights: str | bool | None, *, channels: int, logits: int
-) -> nn.Module:
-    architecture: str = settings.architecture
-    common = {"encoder_weights": weights, "in_channels": channels, "classes": logits}
-    match architecture:
-        case "unet":
-            decoder = _unet_channels(settings)
-            network: nn.Module = smp.Unet(encoder, decoder_channels=decoder, **common)
-        case "unet++":
-            decoder = _unet_channels(settings)
-            network = smp.UnetPlusPlus(encoder, decoder_channels=decoder, **common)
-        case "attention-unet":
-            body = smp.encoders.get_encoder(encoder, channels, _DEPTH, weights)
-            network = AttentionUnet(body, _unet_channels(settings), logits)
-        case "deeplabv3+":
-            width = _deeplab_channels(settings)
-            deeplab = smp.DeepLabV3Plus(encoder, decoder_channels=width, **common)
-            deeplab.initialize()  # the library leaves this one of its models as torch made it
-            _unnormalise_image_pooling(deeplab)
-            network = deeplab
-        case _:
-            close = difflib.get_close_matches(architecture, ARCHITECTURES, n=1, cutoff=0.3)
-            raise ModelError(
-                "no architecture of this name is known",
-                where=f"architecture {architecture}",
-                mend=(f"Did you mean {close[0]}? " if close else "")
-                + f"Known: {', '.join(ARCHITECTURES)}.",
-            )
-    return network
-
-
-def _unet_channels(settings: ModelSettings) -> tuple[int, ...]:
-    channels = settings.decoder_channels or _UNET_CHANNELS
-    if len(channels) != _DEPTH:
-        raise ModelError(
-            f"has {len(channels)} numbers where {settings.architecture} has {_DEPTH} stages",
-            where="decoder_channels",
-            mend=f"Give {_DEPTH} numbers, deepest first, for example "
-            f"{', '.join(str(c) for c in _UNET_CHANNELS)}.",
-        )
-    return _positive(channels)
-
-
-def _deeplab_channels(settings: ModelSettings) -> int:
-    channels = settings.decoder_channels or (_DEEPLAB_CHANNELS,)
-    if len(channels) != 1:
-        raise ModelError(
-            f"has {len(channels)} numbers where deeplabv3+ has one width for its pyramid and "
-            "its decoder",
-            where="decoder_channels",
-            mend=f"Give 1 number, for example {_DEEPLAB_CHANNELS}.",
-        )
-    return _positive(channels)[0]
-
-
-def _positive(channels: tuple[int, ...]) -> tuple[int, ...]:
-    if min(channels) < 1:
-        raise ModelError(
-            f"holds {min(channels)}", where="decoder_channels", mend="Use numbers from 1."
-        )
-    return channels
-
-
-def _unnormalise_image_pooling(network: nn.Module) -> None:
-    """Give the pooled branch of the pyramid a bias in place of its batch normalisation.
-
-    That branch has one value for each image and channel: normalised over a batch of one it
-    fails, and over a small batch its statistics are noise (Detectron2 does the same).
-    """
-    for module in network.modules():
-        if isinstance(module, ASPPPooling):
-            convolution = module[1]
-            convolution.bias = nn.Parameter(torch.zeros(convolution.out_channels))
-            module[2] = nn.Identity()
 
 
 def _refuse_fixed_size(network: nn.Module, encoder: str, channels: int) -> None:

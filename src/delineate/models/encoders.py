@@ -31,7 +31,16 @@ _ALIASES = {
 _PERMISSIVE = {"apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0"}
 _PICKLES = {".pth", ".pt", ".bin", ".ckpt", ".pkl", ".tar"}
 # The part of a published classifier that an encoder does not have
-_HEADS = ("fc.", "_fc.", "classifier.", "head.", "last_linear.", "_conv_head.", "_bn1.")
+_HEADS = (
+    "fc.",
+    "_fc.",
+    "classifier.",
+    "aux_classifier.",
+    "head.",
+    "last_linear.",
+    "_conv_head.",
+    "_bn1.",
+)
 _HOW_TO_GO_ON = (
     "Train from random weights with --encoder-weights none, or name a .safetensors file with "
     "--encoder-weights PATH."
@@ -91,10 +100,32 @@ def weights_source(weights: str | None, encoder: str) -> str | Path | None:
         ModelError: the word is unknown, the file is absent or a pickle, there is no such
             published set, or its licence is not a permissive one.
     """
-    where = f"--encoder-weights {weights}"
     if weights is None or weights == "none":
         return None
-    path = Path(weights)
+    path = weights_file(weights)
+    if path is not None:
+        return path
+    where = f"--encoder-weights {weights}"
+    published = _published(encoder)
+    if weights not in published:
+        raise ModelError(
+            f"is neither a .safetensors file nor weights published for {encoder}",
+            where=where,
+            mend=f"Use {', '.join(['none', *published, 'or the path of a .safetensors file'])}.",
+        )
+    if encoder.startswith("tu-"):
+        _refuse_licence(encoder.removeprefix("tu-"), where)
+    return weights
+
+
+def weights_file(weights: str | None) -> Path | None:
+    """The .safetensors file that the option names; None where it names none.
+
+    Raises:
+        ModelError: the file is absent or a pickle.
+    """
+    path = Path(weights or "")
+    where = f"--encoder-weights {weights}"
     if path.suffix == ".safetensors":
         if not path.is_file():
             raise ModelError("no such file", where=where)
@@ -107,16 +138,19 @@ def weights_source(weights: str | None, encoder: str) -> str | Path | None:
             f"safetensors.torch.save_file(torch.load('{path.name}', weights_only=True), "
             f"'{path.stem}.safetensors')\"",
         )
-    published = _published(encoder)
-    if weights not in published:
-        raise ModelError(
-            f"is neither a .safetensors file nor weights published for {encoder}",
-            where=where,
-            mend=f"Use {', '.join(['none', *published, 'or the path of a .safetensors file'])}.",
-        )
-    if encoder.startswith("tu-"):
-        _refuse_licence(encoder.removeprefix("tu-"), where)
-    return weights
+    return None
+
+
+def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file by name.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"is no readable .safetensors file ({error})", where=path) from error
 
 
 def _published(encoder: str) -> list[str]:
@@ -201,18 +235,15 @@ def _hub_has_an_address() -> bool:
 def load_encoder(encoder: nn.Module, path: Path, channels: int) -> None:
     """Fill ``encoder`` with the state dict in a .safetensors file.
 
-    Keys may carry the prefix ``encoder.`` or ``model.``, and timm's names of a whole classifier
-    are understood; the classifier's head is left out. The first convolution is fitted to another
+    Keys may carry the prefix ``encoder.``, ``backbone.`` or ``model.``, and timm's names of a
+    whole classifier are understood; heads are left out. The first convolution is fitted to another
     channel count as timm does it: summed for one channel, else repeated and scaled so that the
     response keeps its size.
 
     Raises:
         ModelError: the file cannot be read, or its tensors are not those of the encoder.
     """
-    try:
-        stored = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"is no readable .safetensors file ({error})", where=path) from error
+    stored = read_safetensors(path)
     own = encoder.state_dict()
     names = {_canonical(key): key for key in own}
     found: dict[str, torch.Tensor] = {}
@@ -221,7 +252,7 @@ def load_encoder(encoder: nn.Module, path: Path, channels: int) -> None:
         name = names.get(_canonical(key))
         if name is not None:
             found[name] = tensor
-        elif not key.removeprefix("encoder.").removeprefix("model.").startswith(_HEADS):
+        elif not _bare(key).startswith(_HEADS):
             unexpected.append(key)
     first = next(n for n, m in encoder.named_modules() if isinstance(m, nn.Conv2d)) + ".weight"
     if first in found:
@@ -232,8 +263,7 @@ def load_encoder(encoder: nn.Module, path: Path, channels: int) -> None:
     problems = {"missing": missing, "unexpected": unexpected, "of another shape": other}
     if any(problems.values()):
         raise ModelError(
-            "does not hold the weights of this encoder: "
-            + "; ".join(f"{len(k)} {what} ({_some(k)})" for what, k in problems.items() if k),
+            f"does not hold the weights of this encoder: {described(problems)}",
             where=path,
             mend=f"It holds {len(stored)} tensors where the encoder has {len(own)}: check "
             "--encoder.",
@@ -241,13 +271,22 @@ def load_encoder(encoder: nn.Module, path: Path, channels: int) -> None:
     encoder.load_state_dict(own | found)
 
 
+def _bare(key: str) -> str:
+    return key.removeprefix("encoder.").removeprefix("backbone.").removeprefix("model.")
+
+
 def _canonical(key: str) -> str:
     # timm's feature extractor flattens "stages.0.conv" to "stages_0.conv"
-    return key.removeprefix("encoder.").removeprefix("model.").replace(".", "_")
+    return _bare(key).replace(".", "_")
 
 
-def _some(keys: list[str]) -> str:
-    return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+def described(problems: dict[str, list[str]]) -> str:
+    """How many keys have which problem, and the first three of each."""
+    return "; ".join(
+        f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for what, keys in problems.items()
+        if keys
+    )
 
 
 def fit_channels(weight: torch.Tensor, own: int, channels: int) -> torch.Tensor:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+from delineate.data.class_index import ClassIndex, MaskCounts, count_classes
 from delineate.data.dataset import Sample
 from delineate.data.parallel import ordered_map
 from delineate.evaluation.evaluate import Read
@@ -13,36 +15,55 @@ from delineate.training.cache import SampleCache
 QUIET_S = 5.0  # a check that takes less says nothing
 
 
+@dataclass(frozen=True)
+class ReadSamples:
+    """What :func:`read_all` leaves behind.
+
+    Attributes:
+        cache: the reader for training.
+        index: where the classes are in the samples for training.
+    """
+
+    cache: SampleCache
+    index: ClassIndex
+
+
 def read_all(
     train: Sequence[Sample],
     val: Sequence[Sample],
     read: Read,
+    *,
+    classes: Sequence[str],
+    ignore_index: int | None,
     watch: Callable[[float], None] | None = None,
-) -> SampleCache:
+) -> ReadSamples:
     """Read all samples, those of ``val`` first, in threads.
 
     Args:
         train: what will be trained on; kept in the result as far as memory allows.
         val: what will be validated on.
         read: gives image and mask of a sample, and raises where one is wrong.
+        classes: names by id.
+        ignore_index: id of pixels that count nowhere, or None.
         watch: told the share that is done, once the check has taken some seconds.
-
-    Returns:
-        the reader for training.
 
     Raises:
         ImageError: an image cannot be read or is of another kind.
         MaskError: a mask cannot be read or does not fit its image or the classes.
     """
     cache = SampleCache(read)
+
+    def look(item: tuple[Read, Sample]) -> MaskCounts:
+        reader, sample = item
+        _, mask = reader(sample)  # dropped here, so that few decoded images wait
+        return count_classes(mask, len(classes), ignore_index)
+
     began = time.monotonic()
     work = [(read, sample) for sample in val] + [(cache, sample) for sample in train]
-    for done, _ in enumerate(ordered_map(_read_one, work), 1):
+    counts: dict[Sample, MaskCounts] = {}
+    for done, (item, found) in enumerate(zip(work, ordered_map(look, work), strict=True), 1):
+        if done > len(val):
+            counts[item[1]] = found
         if watch is not None and time.monotonic() - began > QUIET_S:
             watch(done / len(work))
-    return cache
-
-
-def _read_one(item: tuple[Read, Sample]) -> None:
-    read, sample = item
-    read(sample)  # what it gives is dropped here, so that few decoded images wait
+    return ReadSamples(cache, ClassIndex(classes, counts, ignore_index))

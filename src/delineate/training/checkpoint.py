@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from delineate.data.files import write_bytes
 from delineate.errors import CheckpointError
+from delineate.training.ema import MovingAverage
 
 _MEND = "Delete it; --resume then starts the steps anew."
 
@@ -33,7 +34,8 @@ class Progress:
         validations: validations done.
         stale: validations since the best.
         validation_s: seconds of the newest validation.
-        validated_s: seconds of all validations.
+        seconds: what went into each kind of work so far (``step``, ``wait``, ``validation``, ...).
+        micro_batch: crops that went through the network at once, 0 before that was known.
         arithmetic: state of the precision, the loss scale of fp16; empty for others.
     """
 
@@ -44,7 +46,8 @@ class Progress:
     validations: int = 0
     stale: int = 0
     validation_s: float = 0.0
-    validated_s: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
+    micro_batch: int = 0
     arithmetic: dict[str, Any] = field(default_factory=dict)
 
 
@@ -54,8 +57,9 @@ def save_checkpoint(
     optimiser: torch.optim.Optimizer | None,
     progress: Progress,
     identity: str,
+    average: MovingAverage | None = None,
 ) -> None:
-    """Write weights, optimiser and progress atomically.
+    """Write weights, optimiser, moving average and progress atomically.
 
     Args:
         path: a ``.safetensors`` file.
@@ -63,6 +67,7 @@ def save_checkpoint(
         optimiser: left out of the best checkpoint, which is for using, not for resuming.
         progress: where the training stands.
         identity: hash of the plan and the dataset, checked by :func:`load_checkpoint`.
+        average: of the weights; kept beside them.
 
     Raises:
         OutputError: the disk is full, or the folder cannot be written.
@@ -72,6 +77,8 @@ def save_checkpoint(
         for index, entry in optimiser.state_dict()["state"].items():
             for name, value in entry.items():
                 tensors[f"optimiser/{index}/{name}"] = torch.as_tensor(value)
+    if average is not None:
+        tensors |= {f"ema/{name}": value for name, value in average.averages.items()}
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     header = {"progress": json.dumps(asdict(progress)), "identity": identity}
     header["sha256"] = _digest(tensors, header)
@@ -95,8 +102,9 @@ def load_checkpoint(
     model: nn.Module,
     optimiser: torch.optim.Optimizer | None,
     identity: str | None,
+    average: MovingAverage | None = None,
 ) -> Progress:
-    """Read a checkpoint into ``model`` and ``optimiser``.
+    """Read a checkpoint into ``model``, ``optimiser`` and ``average``.
 
     Raises:
         CheckpointError: the file is damaged, or of another plan, dataset or network.
@@ -116,6 +124,8 @@ def load_checkpoint(
         raise CheckpointError("belongs to another network", where=path, mend=_MEND) from error
     if optimiser is not None:
         optimiser.load_state_dict(_optimiser_state(optimiser, tensors))
+    if average is not None:
+        average.load({n.removeprefix("ema/"): t for n, t in tensors.items() if n[:4] == "ema/"})
     return progress
 
 

@@ -3,117 +3,48 @@
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import cv2
-import numpy as np
 import torch
-from jaxtyping import UInt
 from lightning_fabric import Fabric
-from torch import Tensor, nn
 
-from delineate.config import Duration, Normalisation, Plan
-from delineate.data.dataset import Sample
-from delineate.engines.pytorch import TorchPredictor, as_tensor
-from delineate.errors import RefusedError, SettingsError
-from delineate.evaluation.evaluate import Evaluation, Read, evaluate
-from delineate.models.build import build, multiple_of
-from delineate.tiling.segment import segment
-from delineate.training.cache import SampleCache
+from delineate.errors import SettingsError
+from delineate.evaluation.evaluate import Evaluation
+from delineate.training.cache import memory_bytes
 from delineate.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from delineate.training.clock import Clock
-from delineate.training.log import RunLog
-from delineate.training.losses import build_loss
+from delineate.training.history import Validation, add_warning, rewind_history
+from delineate.training.job import Event, Job
+from delineate.training.log import Row, RunLog
+from delineate.training.memory import activation_bytes, crops_that_fit
 from delineate.training.schedule import StepCount, TimeBudget, learning_rate_factor
-from delineate.training.stream import Prepare, SampleStream
-from delineate.types import Images, PixelType, PredictorSpec, Task
+from delineate.training.step import Stepper, autocast_type, precision
+from delineate.training.stream import SampleStream
+from delineate.training.validate import label_images, validate
+from delineate.training.world import World
+from delineate.types import Image, LabelMap
 
 VALIDATION_SHARE = 0.1  # of a time budget, at most, goes into validations before the last
 EXPORT_S = 25.0  # kept of a time budget for export and report: a U-Net on two busy cores
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training: what is fitted to what, and where it is written.
-
-    Attributes:
-        run: folder of the run; ``checkpoints/`` and the logs go there.
-        identity: hash of plan and dataset, so that a checkpoint is never resumed with others.
-    """
-
-    plan: Plan
-    duration: Duration
-    run: Path
-    identity: str
-    classes: tuple[str, ...]
-    task: Task
-    channels: int
-    dtype: PixelType
-    normalisation: Normalisation
-    ignore_index: int | None
-    train: Sequence[Sample]
-    val: Sequence[Sample]
-    read: Read
-    prepare: Prepare
-
-    @property
-    def last(self) -> Path:
-        return self.run / "checkpoints" / "last.safetensors"
-
-    @property
-    def best(self) -> Path:
-        return self.run / "checkpoints" / "best.safetensors"
-
-    def spec(self, module: nn.Module) -> PredictorSpec:
-        return PredictorSpec(
-            classes=self.classes,
-            task=self.task,
-            channels=self.channels,
-            dtype=self.dtype,
-            multiple_of=multiple_of(module),
-        )
-
-    def build(self) -> nn.Module:
-        """The network of the plan, with the plan's random weights."""
-        torch.manual_seed(self.plan.seed)
-        return build(
-            self.plan.model, channels=self.channels, classes=len(self.classes), task=self.task
-        )
-
-
-@dataclass(frozen=True)
-class Event:
-    """What a training tells while it runs.
-
-    Attributes:
-        kind: ``reading`` while all samples are read once, if that takes long; ``stopped`` when
-            patience has run out.
-        fraction: of the training that is done, or of the reading, 0 to 1.
-        remaining_s: seconds to the end, estimated.
-        val_miou: of the newest validation, or None.
-    """
-
-    kind: Literal["reading", "step", "validation", "stopped"]
-    step: int
-    fraction: float
-    remaining_s: float
-    loss: float
-    images_per_s: float
-    val_miou: float | None
-    best_miou: float | None
+_LOGGED_EVERY = 10  # steps
 
 
 def fit(
     job: Job,
+    stream: SampleStream,
     *,
     resume: bool = False,
     clock: Clock,
-    cache: SampleCache | None = None,
+    world: World = World(),  # noqa: B008 - frozen
     watch: Callable[[Event], None] | None = None,
+    on_validation: Callable[[Validation], None] | None = None,
+    on_row: Callable[[Row], None] | None = None,
 ) -> Progress:
     """Train until the duration is over; the best weights on val are in ``job.best``.
 
@@ -122,108 +53,174 @@ def fit(
 
     Args:
         job: the training.
+        stream: its batches; this process's part of them.
         resume: go on from ``job.last`` if it is there.
         clock: counts the seconds, the caller's own work included.
-        cache: a reader of ``job`` that holds samples already.
+        world: the processes that train together; only the main one logs, writes and tells.
         watch: told about every step and validation. What it raises ends the training; before a
             KeyboardInterrupt a checkpoint is written.
+        on_validation: given every validation and a way to predict with its weights.
+        on_row: given every row of ``metrics.csv``.
 
     Raises:
         CheckpointError: ``job.last`` is damaged or of another plan or dataset.
-        RefusedError: the loss or the gradient is no number any more.
+        RefusedError: the loss or the gradient is no number any more, or a crop exceeds the memory.
         SettingsError: the time was over before the first step.
     """
-    loop = _Loop(job, clock, watch, resume=resume)
-    with RunLog(job.run, loop.state.step) as log:
-        loop.run(log, SampleCache(job.read) if cache is None else cache)
+    loop = _Loop(job, clock, world, resume=resume)
+    loop.watch, loop.on_validation = watch, on_validation
+    if world.is_main:
+        rewind_history(job.run, loop.state.step)
+    with (
+        RunLog(job.run, loop.state.step, on_row) if world.is_main else nullcontext() as log,
+        _settled(deterministic=job.plan.deterministic),
+    ):
+        loop.run(log, stream)
     return loop.state
 
 
-def precision(wanted: str) -> str:
-    """Fabric's name of a precision; ``auto`` takes bf16 or fp16 where hardware is fast in it."""
-    if wanted == "auto":
-        if torch.cuda.is_available():
-            wanted = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-        else:
-            has = torch.cpu.get_capabilities()
-            wanted = "bf16" if has.get("avx512_bf16") or has.get("amx_bf16") else "32"
-    return {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[wanted]
+@contextmanager
+def _settled(*, deterministic: bool) -> Iterator[None]:
+    """What PyTorch and OpenCV are told for the time of a training."""
+    opencv_threads, before = cv2.getNumThreads(), torch.are_deterministic_algorithms_enabled()
+    # samples are prepared in threads of our own; OpenCV's would fight the network for its cores
+    cv2.setNumThreads(1)
+    torch.use_deterministic_algorithms(deterministic)
+    if deterministic:  # read when CUDA's linear algebra starts
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(opencv_threads)
+        torch.use_deterministic_algorithms(before)
+
+
+@dataclass(frozen=True)
+class _Decision:
+    """What the main process decides between two steps, for all."""
+
+    validation: int | None = None  # which one is due
+    save: bool = False
 
 
 class _Loop:
     """The state of a running training."""
 
-    def __init__(
-        self, job: Job, clock: Clock, watch: Callable[[Event], None] | None, *, resume: bool
-    ) -> None:
-        self.job, self.clock, self.watch = job, clock, watch
-        self.precision = precision(job.plan.precision)
-        self.fabric = Fabric(accelerator="auto", devices=1, precision=self.precision)  # type: ignore[arg-type]
-        self.module = job.build().to(memory_format=torch.channels_last)
-        settings = job.plan.optimiser
-        self.adamw = torch.optim.AdamW(
-            self.module.parameters(),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            # four times as fast on a CPU; Fabric can't clip under fp16 with it
-            fused=self.precision != "16-mixed",
+    watch: Callable[[Event], None] | None = None
+    on_validation: Callable[[Validation], None] | None = None
+
+    def __init__(self, job: Job, clock: Clock, world: World, *, resume: bool) -> None:
+        self.job, self.clock, self.world = job, clock, world
+        name = precision(job.plan.precision)
+        self.autocast = autocast_type(name)
+        self.fabric = Fabric(
+            accelerator="auto",
+            devices=world.local_size,
+            num_nodes=world.nodes,
+            strategy="ddp" if world.size > 1 else "auto",
+            precision=name,  # type: ignore[arg-type]
         )
-        self.model, self.optimiser = self.fabric.setup(self.module, self.adamw)
+        self.fabric.launch()
+        part = job.plan.batch_size // world.size
+        self.stepper = Stepper(job, self.fabric, world, micro_batch=part, note=self._warn)
+        self.module = self.stepper.module
         self.state = Progress()
         if resume and job.last.exists():  # after the setup, which has moved the weights
-            self.state = load_checkpoint(job.last, self.module, self.adamw, job.identity)
+            self.state = load_checkpoint(
+                job.last, self.module, self.stepper.adamw, job.identity, self.stepper.average
+            )
             if self.state.arithmetic:
                 self.fabric.strategy.precision.load_state_dict(self.state.arithmetic)
-        self.criterion = build_loss(
-            job.plan.loss, classes=len(job.classes), task=job.task, ignore_index=job.ignore_index
-        ).to(self.fabric.device)
         self.length: StepCount | TimeBudget
         if job.duration.steps is not None:
             self.length = StepCount(job.duration.steps)
         else:
             budget_s = float(job.duration.budget_s or 0)
             self.length = TimeBudget(budget_s, EXPORT_S + 2 * self.state.validation_s)
-        shape = (1, -1, 1, 1)
-        mean = torch.tensor(job.normalisation.mean, device=self.fabric.device).reshape(shape)
-        std = torch.tensor(job.normalisation.std, device=self.fabric.device).reshape(shape)
-        self.scale, self.offset = 1 / std, -mean / std
+        self.seconds = {"step": 0.0, "wait": 0.0, "validation": 0.0, "checkpoint": 0.0, "page": 0.0}
+        self.seconds |= self.state.seconds
         self.saved_at_s = 0.0
         self.newest_miou: float | None = None
+        self.logged_s = self.seconds["step"], self.seconds["wait"]
+        self.stepper.micro_batch = self._micro_batch(part)
 
     def fraction(self) -> float:
+        """Of the training that is done, from 0; 1 and more at its end."""
         return self.length.progress(self.state.step, self.clock.elapsed_s())
 
-    def run(self, log: RunLog, cache: SampleCache) -> None:
+    def _micro_batch(self, part: int) -> int:
+        """Crops at once: what the plan or an earlier part of the run says, or what fits."""
+        wanted = self.job.plan.micro_batch or self.state.micro_batch
+        if wanted:
+            return min(wanted, part)
+        device = self.fabric.device
+        memory = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory_bytes()
+        crop_px = self.job.plan.crop_px
+        activation = activation_bytes(self.module, self.job.channels, crop_px)
+        fitting = crops_that_fit(self.module, activation, memory // self._sharing(device))
+        if fitting >= part:
+            return part
+        once = max(fitting, 1)
+        self._warn(
+            f"A step of {part} crops of {crop_px} px needs about {part * activation / 1e9:.1f} GB, "
+            f"and {memory / 1e9:.1f} GB are there: {once} at once, and the gradients are added up."
+        )
+        return once
+
+    def _sharing(self, device: torch.device) -> int:
+        return self.world.local_size if device.type == "cpu" else 1
+
+    def run(self, log: RunLog | None, stream: SampleStream) -> None:
         plan = self.job.plan
-        stream = SampleStream(self.job.train, cache, self.job.prepare, plan.batch_size, plan.seed)
-        # one thread prepares samples beside the network's; OpenCV's own would fight for its cores
-        opencv_threads = cv2.getNumThreads()
-        cv2.setNumThreads(1)
         batches = stream.batches(self.state.step)
         self.saved_at_s = self.clock.elapsed_s()
         if isinstance(self.length, StepCount):
             self.length = replace(self.length, first_step=self.state.step, began_s=self.saved_at_s)
-        self.model.train()
+        self.module.train()
         try:
-            while (fraction := self.fraction()) < 1 and not self._stale():
-                began = time.perf_counter()
-                images, masks = next(batches)
+            while (fraction := self.world.from_main(self.fraction())) < 1 and not self._stale():
+                with self._timing("wait"):
+                    batch = next(batches)
                 factor = learning_rate_factor(fraction, plan.optimiser.warmup)
-                for group in self.optimiser.param_groups:
-                    group["lr"] = plan.optimiser.learning_rate * factor
-                loss = self._step(images, masks)
+                rate = plan.optimiser.learning_rate * factor
+                began = time.perf_counter()
+                with self._timing("step"):
+                    loss = self.stepper.step(batch, self.state.step, rate)
                 self.state = replace(self.state, step=self.state.step + 1)
-                rate = len(images) / (time.perf_counter() - began)
-                self._note(log, loss, rate, factor)
+                speed = plan.batch_size / (time.perf_counter() - began)
+                self._log_step(log, loss, speed, rate)
+                decision = self.world.from_main(self._decide())
+                if decision.validation is not None:
+                    self._validate(log, decision.validation)
+                elif decision.save:
+                    self._save()
+                self._tell("step", loss, speed)
         finally:
             batches.close()
-            cv2.setNumThreads(opencv_threads)
         self._refuse_untrained()
         if self._stale():
-            self._tell("stopped", math.nan, 0.0)
+            self._tell("stopped")
         elif self.state.validations < plan.validations:
             self._validate(log, plan.validations)
         self._save()
+
+    def _decide(self) -> _Decision:
+        """Whether a validation or a checkpoint is due; the main process's word counts."""
+        plan, fraction = self.job.plan, self.fraction()
+        due = min(int(fraction * plan.validations), plan.validations)
+        if fraction < 1 and due > self.state.validations and self._affordable():
+            return _Decision(validation=due)
+        return _Decision(save=self.clock.elapsed_s() - self.saved_at_s > plan.checkpoint_s)
+
+    def _affordable(self) -> bool:
+        if isinstance(self.length, StepCount):
+            return True
+        spent = self.seconds["validation"] + self.state.validation_s
+        return spent <= VALIDATION_SHARE * self.clock.elapsed_s()
+
+    def _stale(self) -> bool:
+        patience = self.job.plan.patience
+        return patience is not None and self.state.stale >= patience
 
     def _refuse_untrained(self) -> None:
         if self.state.step == 0:
@@ -234,135 +231,133 @@ class _Loop:
                 mend=f"Give a budget of at least {math.ceil(2 * elapsed_s + EXPORT_S)} s.",
             )
 
-    def _step(self, images: Images, masks: UInt[np.ndarray, "n h w"]) -> float:
-        # the state of dropout and the like comes from seed and step, so a resume repeats it
-        torch.manual_seed(((self.job.plan.seed << 32) + self.state.step) % 2**63)
-        device = self.fabric.device
-        x = as_tensor(images, device) * self.scale + self.offset
-        target = torch.from_numpy(masks.astype(np.int64)).to(device)
-        logits: Tensor = self.model(x.contiguous(memory_format=torch.channels_last))
-        loss: Tensor = self.criterion(logits, target)
-        self.fabric.backward(loss)
-        clip = self.job.plan.optimiser.gradient_clip
-        norm = self.fabric.clip_gradients(
-            self.model, self.optimiser, max_norm=clip, error_if_nonfinite=False
-        )
-        # before the step, so that what is no number never reaches the weights
-        value = self._finite("loss", loss)
-        if norm is not None and self.precision != "16-mixed":  # fp16 skips such steps by itself
-            self._finite("gradient's norm", norm)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
-        return value
+    @contextmanager
+    def _timing(self, work: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[work] += time.perf_counter() - began
 
-    def _finite(self, what: str, tensor: Tensor) -> float:
-        value = tensor.item()
-        if not math.isfinite(value):
-            raise RefusedError(
-                f"the {what} is {value} at step {self.state.step}",
-                where=self.job.run,
-                mend="Lower optimiser.learning_rate in the plan, or set precision to '32'. The "
-                "last good weights are in checkpoints/.",
-            )
-        return value
-
-    def _note(self, log: RunLog, loss: float, rate: float, factor: float) -> None:
-        """After a step: log it, validate and save when due."""
-        step, plan = self.state.step, self.job.plan
-        if step % 10 == 0 or step == 1:
+    def _log_step(self, log: RunLog | None, loss: float, speed: float, rate: float) -> None:
+        step = self.state.step
+        if log is not None and (step % _LOGGED_EVERY == 0 or step == 1):
             log.write(
                 {
                     "step": step,
                     "elapsed_s": round(self.clock.elapsed_s(), 2),
-                    "learning_rate": plan.optimiser.learning_rate * factor,
+                    "learning_rate": rate,
                     "loss": round(loss, 6),
-                    "images_per_s": round(rate, 3),
+                    "images_per_s": round(speed, 3),
+                    "wait_share": round(self._wait_share(), 4),
                 }
             )
-        fraction = self.fraction()
-        due = min(int(fraction * plan.validations), plan.validations)
-        if due > self.state.validations and fraction < 1 and self._affordable():
-            self._validate(log, due)
-        elif self.clock.elapsed_s() - self.saved_at_s > plan.checkpoint_s:
-            self._save()
-        self._tell("step", loss, rate)
 
-    def _affordable(self) -> bool:
-        if isinstance(self.length, StepCount):
-            return True
-        spent = self.state.validated_s + self.state.validation_s
-        return spent <= VALIDATION_SHARE * self.clock.elapsed_s()
+    def _wait_share(self) -> float:
+        """Share of the time since it was last asked for that steps waited for samples."""
+        now_s = self.seconds["step"], self.seconds["wait"]
+        step_s, wait_s = now_s[0] - self.logged_s[0], now_s[1] - self.logged_s[1]
+        self.logged_s = now_s
+        return wait_s / max(step_s + wait_s, 1e-9)
 
-    def _stale(self) -> bool:
-        patience = self.job.plan.patience
-        return patience is not None and self.state.stale >= patience
+    def _validate(self, log: RunLog | None, due: int) -> None:
+        average = self.stepper.average
+        self.module.eval()
+        try:
+            with nullcontext() if average is None else average.applied():
+                began = time.perf_counter()
+                predict = label_images(self.job, self.module, self.autocast)
+                found = validate(self.job, predict, self.world)
+                took_s = time.perf_counter() - began
+                self._take_in(found, due, took_s)
+                if self.world.is_main and self.state.best_step == self.state.step:
+                    with self._timing("checkpoint"):
+                        path, identity = self.job.best, self.job.identity
+                        save_checkpoint(path, self.module, None, self.state, identity)
+                if log is not None:
+                    self._log_validation(log, found)
+                self._show(found, predict)
+        finally:
+            self.module.train()
+        self._save()  # after the row: a resume drops the rows that follow its checkpoint
+        self._tell("validation")
 
-    def _validate(self, log: RunLog, due: int) -> None:
-        began = time.perf_counter()
-        found = self._evaluate()
-        took_s = time.perf_counter() - began
+    def _show(self, found: Evaluation, predict: Callable[[Image], LabelMap]) -> None:
+        if self.on_validation is None or not self.world.is_main:
+            return
+        elapsed_s = self.clock.elapsed_s()
+        crops = self.state.step * self.job.plan.batch_size
+        known_s = sum(self.seconds.values())
+        validation = Validation(
+            step=self.state.step,
+            elapsed_s=elapsed_s,
+            fraction=min(self.fraction(), 1.0),
+            remaining_s=self.length.remaining_s(self.state.step, elapsed_s),
+            evaluation=found,
+            seconds=self.seconds | {"other": max(elapsed_s - known_s, 0.0)},
+            throughput_images_per_s=crops / (self.seconds["step"] + self.seconds["wait"]),
+            predict=predict,
+        )
+        with self._timing("page"):
+            self.on_validation(validation)
+
+    def _take_in(self, found: Evaluation, due: int, took_s: float) -> None:
+        self.seconds["validation"] += took_s
         if isinstance(self.length, TimeBudget):
             # the last validation, and once more on the exported graph
             self.length.reserve_s = EXPORT_S + 2 * took_s
         self.newest_miou = miou = found.scores.mean_iou
-        better = miou > self.state.best_score
+        better = miou > self.state.best_score  # a NaN is never better
         self.state = replace(
             self.state,
             validations=due,
-            best_score=miou if better else self.state.best_score,  # a NaN is never better
+            best_score=miou if better else self.state.best_score,
             best_step=self.state.step if better else self.state.best_step,
             stale=0 if better else self.state.stale + 1,
             validation_s=took_s,
-            validated_s=self.state.validated_s + took_s,
         )
-        if better:
-            save_checkpoint(self.job.best, self.module, None, self.state, self.job.identity)
+
+    def _log_validation(self, log: RunLog, found: Evaluation) -> None:
         log.write(
             {
                 "step": self.state.step,
                 "elapsed_s": round(self.clock.elapsed_s(), 2),
-                "val_miou": miou,
+                "val_miou": found.scores.mean_iou,
                 "val_dice": found.scores.mean_dice,
             }
         )
-        self._save()  # after the row: a resume drops the rows that follow its checkpoint
-        self._tell("validation", math.nan, 0.0)
-
-    def _evaluate(self) -> Evaluation:
-        self.model.eval()
-        predictor = TorchPredictor(
-            self.module,
-            self.job.spec(self.module),
-            self.job.normalisation,
-            autocast=self._autocast(),
-        )
-        plan = self.job.plan
-        try:
-            return evaluate(
-                self.job.val,
-                self.job.read,
-                lambda image: segment(
-                    predictor, image, tiling=plan.tiling, postprocessing=plan.postprocessing
-                )["labels"][0],
-                classes=self.job.classes,
-                ignore_index=self.job.ignore_index,
-            )
-        finally:
-            self.model.train()
-
-    def _autocast(self) -> torch.dtype | None:
-        return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(self.precision)
 
     def _save(self) -> None:
         self.saved_at_s = self.clock.elapsed_s()
-        arithmetic = self.fabric.strategy.precision.state_dict()
-        self.state = replace(self.state, elapsed_s=self.saved_at_s, arithmetic=arithmetic)
-        save_checkpoint(self.job.last, self.module, self.adamw, self.state, self.job.identity)
+        self.state = replace(
+            self.state,
+            elapsed_s=self.saved_at_s,
+            seconds=dict(self.seconds),
+            micro_batch=self.stepper.micro_batch,
+            arithmetic=self.fabric.strategy.precision.state_dict(),
+        )
+        if self.world.is_main:
+            with self._timing("checkpoint"):
+                save_checkpoint(
+                    self.job.last,
+                    self.module,
+                    self.stepper.adamw,
+                    self.state,
+                    self.job.identity,
+                    self.stepper.average,
+                )
+
+    def _warn(self, text: str) -> None:
+        if self.world.is_main:
+            add_warning(self.job.run, text)
+            self._tell("note", text=text)
 
     def _tell(
-        self, kind: Literal["step", "validation", "stopped"], loss: float, rate: float
+        self,
+        kind: Literal["step", "validation", "note", "stopped"],
+        loss: float = math.nan,
+        rate: float = 0.0,
+        text: str = "",
     ) -> None:
-        if self.watch is None:
+        if self.watch is None or not self.world.is_main:
             return
         elapsed_s = self.clock.elapsed_s()
         best = self.state.best_score
@@ -375,6 +370,7 @@ class _Loop:
             images_per_s=rate,
             val_miou=self.newest_miou,
             best_miou=None if best < 0 else best,
+            text=text,
         )
         try:
             self.watch(event)

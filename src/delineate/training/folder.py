@@ -12,7 +12,17 @@ from delineate.errors import OutputError
 
 LOCK = ".lock"
 _MARKERS = frozenset({"plan.yaml", "run.json"})  # one of them makes a folder a run
-_FILES = ("clock", "metrics.csv", "result.json", "report.html")
+_FILES = (
+    "clock",
+    "find.json",
+    "history.jsonl",
+    "metrics.csv",
+    "mlflow.json",
+    "report.html",
+    "result.json",
+    "validation.html",
+    "warnings.json",
+)
 
 
 def refuse_folder(out: Path, *, force: bool) -> None:
@@ -75,7 +85,7 @@ def clear(out: Path, *, all_of_it: bool) -> None:
     if all_of_it:
         old += [*(out / name for name in _FILES), *checkpoints.glob("*.safetensors")]
         bundles = (path.parent for path in out.glob("*.bundle/manifest.json"))
-        for folder in (out / "tensorboard", *bundles):
+        for folder in (out / "tensorboard", out / "samples", *bundles):
             shutil.rmtree(folder, ignore_errors=True)
     for path in old:
         path.unlink(missing_ok=True)

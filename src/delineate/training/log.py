@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from torch.utils.tensorboard import SummaryWriter
-
 from delineate.data.files import write_text
 
-COLUMNS = ("step", "elapsed_s", "learning_rate", "loss", "images_per_s", "val_miou", "val_dice")
+COLUMNS = (
+    "step",
+    "elapsed_s",
+    "learning_rate",
+    "loss",
+    "images_per_s",
+    "wait_share",  # of the time since the last such row, spent waiting for samples
+    "val_miou",
+    "val_dice",
+)
 Row = dict[str, int | float | None]
 
 
@@ -21,10 +29,12 @@ class RunLog:
     Args:
         run: the run's folder.
         step: rows of later steps are dropped: they come again after a resume.
+        on_row: given every row as well.
     """
 
-    def __init__(self, run: Path, step: int) -> None:
+    def __init__(self, run: Path, step: int, on_row: Callable[[Row], None] | None = None) -> None:
         self._path = run / "metrics.csv"
+        self._on_row = on_row
         kept = [row for row in read_metrics(run) if (row["step"] or 0) <= step]
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -33,12 +43,16 @@ class RunLog:
         write_text(self._path, text.getvalue())
         self._file = self._path.open("a", newline="", encoding="utf-8")
         self._csv = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
+        from torch.utils.tensorboard import SummaryWriter  # slow to import, and readers need none
+
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
 
     def write(self, row: Row) -> None:
         """Write one row; columns that are left out stay empty."""
         self._csv.writerow(_blank_none(row))
         self._file.flush()
+        if self._on_row is not None:
+            self._on_row(row)
         for name, value in row.items():
             if name != "step" and value is not None:
                 self._board.add_scalar(name, value, int(row["step"] or 0))
@@ -69,7 +83,7 @@ def read_metrics(run: Path) -> list[Row]:
     rows: list[Row] = []
     for raw in csv.DictReader(whole.splitlines()):
         try:
-            row: Row = {n: float(raw[n]) if raw[n] else None for n in COLUMNS}
+            row: Row = {n: float(raw.get(n)) if raw.get(n) else None for n in COLUMNS}
             rows.append({**row, "step": int(row["step"] or 0)})
         except (TypeError, ValueError, KeyError, OverflowError):
             break

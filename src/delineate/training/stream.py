@@ -1,85 +1,157 @@
-"""Batches for training, each a function of seed and step alone, prepared ahead in a thread."""
+"""Batches for training, each a function of seed and step alone, prepared ahead in threads."""
 
 from __future__ import annotations
 
-import queue
-import threading
+import time
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import count, islice
+from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Shaped, UInt
+from jaxtyping import Int64, Shaped, UInt
 
 from delineate.data.dataset import Sample
-from delineate.types import Image, LabelMap
+from delineate.types import Images, LabelMaps
 
-Read = Callable[[Sample], tuple[Image, LabelMap]]
-Crop = tuple[Shaped[np.ndarray, "crop_h crop_w c"], UInt[np.ndarray, "crop_h crop_w"]]
-# (image, mask, rng) -> crop of both, all of one size
-Prepare = Callable[[Image, LabelMap, np.random.Generator], Crop]
-Batch = tuple[Shaped[np.ndarray, "n h w c"], UInt[np.ndarray, "n h w"]]
+Crop: TypeAlias = tuple[Shaped[np.ndarray, "crop_h crop_w c"], UInt[np.ndarray, "crop_h crop_w"]]
+# (sample, rng, class that the crop should hold, or None) -> crop of image and mask, all of one size
+MakeCrop: TypeAlias = Callable[[Sample, np.random.Generator, int | None], Crop]
 
-AHEAD = 2  # batches kept ready
+AHEAD = 2  # batches kept ready, beside those in the threads' hands
+_MOST_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Crops of one size.
+
+    Attributes:
+        images: (N, H, W, C), raw pixels.
+        masks: (N, H, W), class ids.
+        names: the sample of each crop, by name.
+    """
+
+    images: Images
+    masks: LabelMaps
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the next crop is made of: a sample, and a class that the crop should hold, or None."""
+
+    sample: Sample
+    class_id: int | None = None
+
+
+# (sample whose turn it is, the crop's rng) -> what is taken
+Choose: TypeAlias = Callable[[Sample, np.random.Generator], Choice]
+
+
+def default_workers(cores: int, *, accelerator: bool, processes: int = 1) -> int:
+    """How many threads prepare crops.
+
+    Beside an accelerator half of the cores do, 8 at most. Where the network itself runs on the
+    cores a crop costs a few hundredths of its share of a step, so one thread for every 8 cores
+    is enough, and more would only take turns with the network's.
+
+    Args:
+        cores: of this machine.
+        accelerator: the network runs elsewhere.
+        processes: of this training on this machine, which share the cores.
+    """
+    wanted = cores // processes // (2 if accelerator else 8)
+    return min(max(wanted, 1), _MOST_WORKERS)
 
 
 class SampleStream:
     """An endless stream of batches over shuffled epochs.
 
-    The randomness of a sample comes from (seed, epoch, index), so any batch can be made again
-    without those before it, by whatever thread, and a resumed run sees what it would have seen.
+    The randomness of a crop comes from (seed, epoch, index), so any batch can be made again
+    without those before it, by whatever thread or process, and a resumed run sees what it would
+    have seen.
+
+    Args:
+        samples: what an epoch is made of.
+        make_crop: called by several threads at once.
+        batch_size: crops in a batch of all processes together, a multiple of ``world``.
+        seed: of order and crops.
+        choose: may take another sample than the one whose turn it is.
+        rank, world: this process and how many there are; each gets its part of every batch, and
+            the parts in order are the batch of a single process.
+        workers: threads that prepare batches.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], read: Read, prepare: Prepare, batch_size: int, seed: int
+        self,
+        samples: Sequence[Sample],
+        make_crop: MakeCrop,
+        batch_size: int,
+        seed: int,
+        *,
+        choose: Choose | None = None,
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 1,
     ) -> None:
         self._samples = samples
-        self._read = read
-        self._prepare = prepare
+        self._make_crop = make_crop
+        self._choose = choose
         self._batch_size = batch_size
         self._seed = seed
+        self._part = batch_size // world
+        self._first = rank * self._part
+        self._workers = workers
+        self._waited_s = 0.0
+        self._order = lru_cache(maxsize=2)(self._shuffled)  # a batch may lie on two epochs
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that the consumer of :meth:`batches` has waited so far."""
+        return self._waited_s
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step: raw pixels (N, H, W, C) and class ids (N, H, W)."""
-        first = step * self._batch_size
-        pairs = [self._one(number) for number in range(first, first + self._batch_size)]
-        return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
+        """This process's part of the batch of a step."""
+        first = step * self._batch_size + self._first
+        found = [self._one(number) for number in range(first, first + self._part)]
+        return Batch(
+            images=np.stack([image for _, (image, _) in found]),
+            masks=np.stack([mask for _, (_, mask) in found]),
+            names=tuple(name for name, _ in found),
+        )
 
-    def _one(self, number: int) -> Crop:
+    def _one(self, number: int) -> tuple[str, Crop]:
         epoch, position = divmod(number, len(self._samples))
-        order = np.random.default_rng((self._seed, epoch)).permutation(len(self._samples))
-        index = int(order[position])
-        image, mask = self._read(self._samples[index])
-        return self._prepare(image, mask, np.random.default_rng((self._seed, epoch, index)))
+        index = int(self._order(epoch)[position])
+        rng = np.random.default_rng((self._seed, epoch, index))
+        turn = self._samples[index]
+        choice = Choice(turn) if self._choose is None else self._choose(turn, rng)
+        return choice.sample.name, self._make_crop(choice.sample, rng, choice.class_id)
+
+    def _shuffled(self, epoch: int) -> Int64[np.ndarray, " samples"]:
+        return np.random.default_rng((self._seed, epoch)).permutation(len(self._samples))
 
     def batches(self, first_step: int) -> Generator[Batch, None, None]:
-        """Batches from ``first_step`` on; an error in the reading thread is raised here."""
-        ready: queue.Queue[Batch | Exception] = queue.Queue(maxsize=AHEAD)
-        stop = threading.Event()
+        """Batches from ``first_step`` on; an error in a thread is raised here.
 
-        def work() -> None:
-            step = first_step
-            while not stop.is_set():
-                try:
-                    item: Batch | Exception = self.batch(step)
-                except Exception as error:  # handed to the consumer, who raises it
-                    item = error
-                step += 1
-                while not stop.is_set():
-                    try:
-                        ready.put(item, timeout=0.1)
-                        break
-                    except queue.Full:
-                        continue
-                if isinstance(item, Exception):
-                    return
-
-        thread = threading.Thread(target=work, name="samples", daemon=True)
-        thread.start()
-        try:
-            while True:
-                item = ready.get()
-                if isinstance(item, Exception):
-                    raise item
-                yield item
-        finally:
-            stop.set()
-            thread.join()
+        Closing it waits for the threads to finish the batches in their hands.
+        """
+        steps = count(first_step)
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="samples") as pool:
+            waiting = deque(
+                pool.submit(self.batch, step) for step in islice(steps, AHEAD + self._workers)
+            )
+            try:
+                while True:
+                    began = time.perf_counter()
+                    batch = waiting.popleft().result()
+                    self._waited_s += time.perf_counter() - began
+                    waiting.append(pool.submit(self.batch, next(steps)))
+                    yield batch
+            finally:
+                for future in waiting:
+                    future.cancel()

@@ -22,7 +22,7 @@ from delineate.engines.classical import ColourPredictor, OtsuPredictor
 from delineate.evaluation.evaluate import evaluate as score
 from delineate.serving.server import running
 from delineate.tiling.segment import segment
-from delineate.training.fit import Event
+from delineate.training.job import Event
 from delineate.training.log import read_metrics
 from delineate.types import Image, LabelMap, Predictor
 from delineate.workflows.demo_page import write_page

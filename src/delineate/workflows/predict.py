@@ -21,9 +21,10 @@ from delineate.data.images import read_image
 from delineate.data.masks import write_mask
 from delineate.data.overlay import overlay
 from delineate.data.rle import label_map_to_coco
+from delineate.engines.tta import TtaPredictor
 from delineate.errors import DelineateError, ImageError, OutputError
 from delineate.tiling.segment import segment
-from delineate.types import Image, Output, Prediction
+from delineate.types import Image, Output, Prediction, Predictor
 from delineate.workflows.evaluate import as_input
 
 AHEAD = 2  # images read while one is predicted
@@ -39,6 +40,7 @@ class PredictSettings:
         rle: COCO RLE with class shares, JSON.
         force: replace files that are there.
         tiling: how large images are cut; the bundle's own when left out.
+        tta: average over mirrored (``flips``) or also turned (``dihedral``) views of each image.
     """
 
     overlay: bool = False
@@ -46,6 +48,7 @@ class PredictSettings:
     rle: bool = False
     force: bool = False
     tiling: TilingSettings | None = None
+    tta: str | None = None
 
 
 @dataclass(frozen=True)
@@ -143,10 +146,12 @@ def predict(
         ImageError: an input names nothing.
         OutputError: a file would be overwritten, two images would share one, or nothing can be
             written.
+        SettingsError: the test-time augmentation does not fit the bundle.
     """
     images, out = find_images(inputs), Path(out)
     targets = _targets(images, out, settings)
     loaded = bundle if isinstance(bundle, Bundle) else load(bundle, engine=engine, device=device)
+    predictor = loaded if settings.tta is None else TtaPredictor(loaded, settings.tta)
     predictions = Predictions()
     with ThreadPoolExecutor(2, thread_name_prefix="files") as pool:
         reading = [pool.submit(_read, path, loaded) for path in images[:AHEAD]]
@@ -156,7 +161,7 @@ def predict(
                 reading.append(pool.submit(_read, images[number + AHEAD], loaded))
             try:
                 image = reading[number].result()
-                found = _segment(loaded, image, settings)
+                found = _segment(loaded, predictor, image, settings)
                 job = pool.submit(_write, path, targets[path], image, found, loaded, settings)
                 writing.append((path, job))
             except DelineateError as error:
@@ -206,12 +211,14 @@ def _read(path: Path, bundle: Bundle) -> Image:
     return as_input(read_image(path), bundle.spec, path)
 
 
-def _segment(bundle: Bundle, image: Image, settings: PredictSettings) -> Prediction:
+def _segment(
+    bundle: Bundle, predictor: Predictor, image: Image, settings: PredictSettings
+) -> Prediction:
     outputs: list[Output] = ["labels", "summary"]
     if settings.probabilities:
         outputs.append("probabilities")
     return segment(
-        bundle,
+        predictor,
         image,
         outputs,
         tiling=settings.tiling or bundle.manifest.tiling,

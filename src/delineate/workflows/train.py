@@ -2,71 +2,47 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import platform
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from delineate.bundle.load import load
 from delineate.bundle.manifest import ClassInfo, InputInfo, Manifest
-from delineate.config import (
-    Duration,
-    Plan,
-    dump_yaml,
-    load_yaml,
-    with_changes,
-)
-from delineate.data.augment import Augmentation, SampleAugmentation, as_augmentation
+from delineate.config import Plan, dump_yaml, with_changes
+from delineate.data.augment import SampleAugmentation
 from delineate.data.dataset import Dataset
 from delineate.data.files import write_text
-from delineate.errors import OutputError, SettingsError
 from delineate.evaluation.evaluate import Evaluation
 from delineate.evaluation.report import write_report
 from delineate.export import Exported, draft_manifest, export_bundle
-from delineate.training.check import read_all
-from delineate.training.checkpoint import check_checkpoint, load_checkpoint
+from delineate.training.check import ReadSamples, read_all
+from delineate.training.checkpoint import Progress, check_checkpoint, load_checkpoint
 from delineate.training.clock import Clock
-from delineate.training.fit import Event, Job, fit
-from delineate.training.folder import clear, locked, refuse_folder
-from delineate.training.stream import Crop, Prepare
-from delineate.types import Image, LabelMap
-from delineate.workflows.evaluate import labelled, predict_with
-from delineate.workflows.first_look import default_plan, look_at, read_alike
-
-BUNDLE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """How a training is run, beside its plan.
-
-    Attributes:
-        duration: steps, or a budget of time.
-        resume: go on with the run in the folder.
-        force: replace a run that is there.
-        canary: put a few labelled validation images into the bundle.
-        name: of the bundle; the run's folder name when left out.
-        command: the command line, for the record.
-        spent_s: seconds that the command took before this call; they count in the budget.
-    """
-
-    duration: Duration
-    resume: bool = False
-    force: bool = False
-    canary: bool = True
-    name: str | None = None
-    command: str = ""
-    spent_s: float = 0.0
+from delineate.training.devices import sample_threads
+from delineate.training.fit import fit
+from delineate.training.history import add_warning
+from delineate.training.job import Event, Job
+from delineate.training.sampling import balanced_choice, copy_paste, crop_maker
+from delineate.training.stream import Choose, MakeCrop, SampleStream
+from delineate.training.trackers import check_address
+from delineate.training.world import World
+from delineate.workflows.evaluate import predict_with
+from delineate.workflows.find import FIND, find_and_note
+from delineate.workflows.following import Following, followed
+from delineate.workflows.run_page import VALIDATION_PAGE
+from delineate.workflows.training_setup import (
+    Prepared,
+    TrainSettings,
+    UserAugmentation,
+    augmentation_of,
+    identity_of,
+    prepare,
+    started,
+)
 
 
 @dataclass(frozen=True)
@@ -98,13 +74,13 @@ class TrainResult:
 
 
 def train(
-    dataset: Path | str,
+    dataset: Dataset | Path | str,
     out: Path | str,
     *,
     plan: Plan | None = None,
     changes: Mapping[str, Any] | None = None,
     settings: TrainSettings,
-    augmentation: Callable[..., Mapping[str, np.ndarray]] | None = None,
+    augmentation: UserAugmentation | None = None,
     watch: Callable[[Event], None] | None = None,
 ) -> TrainResult:
     """Train a network on a dataset and export it.
@@ -112,8 +88,8 @@ def train(
     Every image and mask is read once before anything is written.
 
     Args:
-        dataset: a canonical dataset with the splits train and val.
-        out: the run's folder; it holds plan, log, checkpoints, report and bundle.
+        dataset: a canonical dataset with the splits train and val, opened or its folder.
+        out: the run's folder; it holds plan, log, page, checkpoints and bundle.
         plan: the configuration; :func:`default_plan` when left out, the run's own on a resume.
         changes: single fields of the plan by dotted path, ``{"model.encoder": "resnet34"}``.
         settings: how long, and how.
@@ -126,37 +102,54 @@ def train(
         SettingsError: the plan does not fit the dataset, or there is nothing to resume.
         CheckpointError: what should be resumed is damaged or of another plan or dataset.
         OutputError: ``out`` exists and neither ``resume`` nor ``force`` is set, holds something
-            that is no run, or another process trains in it.
+            that is no run, or another process trains in it; or the disk is full.
+        RefusedError: the loss is no number any more, or a crop does not fit the memory.
     """
     began = time.monotonic()
-    data, out = Dataset.open(Path(dataset)), Path(out)
-    if settings.resume:
-        plan = _resumed_plan(out, plan, changes)
-    else:
-        refuse_folder(out, force=settings.force)
-    name = _bundle_name(out, settings.name)
-    fingerprint = data.fingerprint()
-    job = _job(data, out, plan, {} if settings.resume else changes or {}, fingerprint, settings)
-    if augmentation is not None:
-        own = as_augmentation(
-            augmentation,
-            crop_px=job.plan.crop_px,
-            classes=len(job.classes),
-            ignore_index=job.ignore_index,
-        )
-        job = replace(job, prepare=_prepare(own))
+    data = dataset if isinstance(dataset, Dataset) else Dataset.open(Path(dataset))
+    prepared = prepare(data, Path(out), plan, changes, settings)
+    job = prepared.job
+    augment = augmentation_of(job, augmentation)
     job.build()  # refuses what cannot be built before anything is written or replaced
     if settings.resume and job.last.exists():
         check_checkpoint(job.last, job.identity)
-    cache = read_all(job.train, job.val, job.read, _tell_reading(watch))
-    run = _Run(job, data, fingerprint, name, settings)
-    with _started(run, began) as clock:
-        progress = fit(job, resume=settings.resume, clock=clock, cache=cache, watch=watch)
-        exported = _export(run)
-        _report(run, exported)
-        result = TrainResult(out, run.bundle, progress.step, clock.elapsed_s(), exported)
-        write_text(out / "result.json", json.dumps(result.to_dict(), indent=2))
+    samples = read_all(
+        job.train,
+        job.val,
+        job.read,
+        classes=job.classes,
+        ignore_index=job.ignore_index,
+        watch=_tell_reading(watch),
+    )
+    crops = Crops.of(job, samples, augment)
+    if settings.mlflow is not None:
+        check_address(settings.mlflow)
+    with started(prepared, began) as clock, followed(prepared, watch) as following:
+        for name in samples.index.empty:
+            add_warning(job.run, f"The class {name} has no pixel in train, so it is not learnt.")
+        if settings.find and not (job.run / FIND).exists():
+            prepared = _with_found(prepared, crops.stream(job))
+        progress = _fit(prepared, crops.stream(prepared.job), clock, following)
+        exported = _export(prepared)
+        _report(prepared, exported)
+        result = TrainResult(job.run, prepared.bundle, progress.step, clock.elapsed_s(), exported)
+        write_text(job.run / "result.json", json.dumps(result.to_dict(), indent=2))
+        following.finish(result.to_dict(), prepared.bundle, job.run)
     return result
+
+
+def _with_found(prepared: Prepared, stream: SampleStream) -> Prepared:
+    """The training with the learning rate and the batch size that a search finds."""
+    job = prepared.job
+    found = find_and_note(job, stream)
+    plan = with_changes(
+        job.plan,
+        {"optimiser.learning_rate": found.learning_rate, "batch_size": found.batch_size},
+        "--find",
+    )
+    write_text(job.run / "plan.yaml", dump_yaml(plan))
+    job = replace(job, plan=plan, identity=identity_of(plan, prepared.dataset_sha256))
+    return replace(prepared, job=job)
 
 
 def _tell_reading(watch: Callable[[Event], None] | None) -> Callable[[float], None] | None:
@@ -175,121 +168,60 @@ def _tell_reading(watch: Callable[[Event], None] | None) -> Callable[[float], No
     return lambda fraction: watch(replace(event, fraction=fraction))
 
 
-def _resumed_plan(out: Path, plan: Plan | None, changes: Mapping[str, Any] | None) -> Plan:
-    if not (out / "plan.yaml").exists():
-        raise SettingsError("holds no run to resume", where=out, mend="Leave --resume out.")
-    saved = load_yaml(out / "plan.yaml", Plan)
-    wanted = with_changes(plan or saved, changes or {}, "the plan")
-    if wanted != saved:
-        raise SettingsError(
-            "was started with another plan", where=out, mend="Leave --plan and plan options out."
-        )
-    return saved
-
-
 @dataclass(frozen=True)
-class _Run:
-    """A job and where it comes from; ``name`` is the bundle's."""
+class Crops:
+    """How the crops of a training are chosen and made."""
 
-    job: Job
-    data: Dataset
-    dataset_sha256: str
-    name: str
-    settings: TrainSettings
+    make: MakeCrop
+    choose: Choose | None
 
-    @property
-    def bundle(self) -> Path:
-        return self.job.run / f"{self.name}.bundle"
+    @classmethod
+    def of(cls, job: Job, samples: ReadSamples, augment: SampleAugmentation) -> Crops:
+        """As the plan has it.
 
-
-@contextmanager
-def _started(run: _Run, began: float) -> Iterator[Clock]:
-    """The run's folder, locked, without what an earlier run or a kill left, and with a note."""
-    job, settings, out = run.job, run.settings, run.job.run
-    record = {
-        "dataset": str(run.data.path),
-        "dataset_sha256": run.dataset_sha256,
-        "duration": settings.duration.model_dump(),
-        "command": settings.command,
-        "machine": f"{platform.machine()} {platform.system()}, Python {platform.python_version()}",
-    }
-    with locked(out):
-        if not settings.resume:  # another process may have made a run while this one read
-            refuse_folder(out, force=settings.force)
-        clear(out, all_of_it=not settings.resume)
-        # first the plan: by it a folder is known as a run, whenever this is killed
-        write_text(out / "plan.yaml", dump_yaml(job.plan))
-        write_text(out / "run.json", json.dumps(record, indent=2))
-        try:
-            (out / "checkpoints").mkdir(exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot be made ({error.strerror})", where=out) from error
-        yield Clock(out / "clock", settings.spent_s + time.monotonic() - began)
-
-
-def _bundle_name(out: Path, wanted: str | None) -> str:
-    """The name of the bundle, in the characters that a manifest takes."""
-    if wanted is None:
-        words = re.findall(r"[A-Za-z0-9][A-Za-z0-9._-]*", out.resolve().name)
-        return "-".join(words) or "model"
-    if re.fullmatch(BUNDLE_NAME, wanted) is None:
-        raise SettingsError(
-            f"{wanted!r} cannot be a bundle's name",
-            where="name",
-            mend="Use letters, digits, dots, dashes and underscores, a letter or digit first.",
+        Raises:
+            SettingsError: the dataset has nothing to balance, or no objects to paste.
+            MaskError: object ids cannot be read or do not fit their image.
+        """
+        index, sampling = samples.index, job.plan.sampling
+        paste = copy_paste(job.plan, job.train, samples.cache, index, job.ignore_index)
+        return cls(
+            crop_maker(samples.cache, augment, index=index, paste=paste),
+            balanced_choice(index, sampling.balanced),
         )
-    return wanted
 
-
-def _job(
-    data: Dataset,
-    out: Path,
-    plan: Plan | None,
-    changes: Mapping[str, Any],
-    fingerprint: str,
-    settings: TrainSettings,
-) -> Job:
-    samples = {name: labelled(data, name) for name in ("train", "val")}
-    pixels = look_at(samples["train"], data.info)
-    plan = with_changes(plan or default_plan(pixels, changes.get("loss.name")), changes, "the plan")
-    classes, ignore = data.info.classes, data.info.ignore_index
-    if plan.loss.class_weights is not None and len(plan.loss.class_weights) != len(classes):
-        raise SettingsError(
-            f"{len(plan.loss.class_weights)} class weights for {len(classes)} classes",
-            where="loss.class_weights",
+    def stream(self, job: Job, world: World = World()) -> SampleStream:  # noqa: B008 - frozen
+        """This process's part of the batches."""
+        return SampleStream(
+            job.train,
+            self.make,
+            job.plan.batch_size,
+            job.plan.seed,
+            choose=self.choose,
+            rank=world.rank,
+            world=world.size,
+            workers=sample_threads(world.local_size),
         )
-    return Job(
-        plan=plan,
-        duration=settings.duration,
-        run=out,
-        identity=hashlib.sha256(f"{dump_yaml(plan)}\n{fingerprint}".encode()).hexdigest(),
-        classes=classes,
-        task="binary" if len(classes) == 2 else "multiclass",
-        channels=pixels.channels,
-        dtype=pixels.dtype,
-        normalisation=pixels.normalisation,
-        ignore_index=ignore,
-        train=samples["train"],
-        val=samples["val"],
-        read=partial(read_alike, info=data.info, first=pixels),
-        prepare=_prepare(Augmentation(plan.augmentation, plan.crop_px, ignore)),
+
+
+def _fit(prepared: Prepared, stream: SampleStream, clock: Clock, following: Following) -> Progress:
+    return fit(
+        prepared.job,
+        stream,
+        resume=prepared.settings.resume,
+        clock=clock,
+        watch=following.on_event,
+        on_validation=following.on_validation,
+        on_row=following.on_row,
     )
 
 
-def _prepare(augment: SampleAugmentation) -> Prepare:
-    def prepare(image: Image, mask: LabelMap, rng: np.random.Generator) -> Crop:
-        result = augment(image=image, mask=mask, rng=rng)
-        return result["image"], result["mask"]
-
-    return prepare
-
-
-def _export(run: _Run) -> Exported:
-    job, data = run.job, run.data
+def _export(prepared: Prepared) -> Exported:
+    job, data = prepared.job, prepared.data
     module = job.build()
     load_checkpoint(job.best if job.best.exists() else job.last, module, None, job.identity)
     draft = draft_manifest(
-        name=run.name,
+        name=prepared.name,
         task=job.task,
         classes=tuple(
             ClassInfo(id=i, name=name, colour=data.colours[i]) for i, name in enumerate(job.classes)
@@ -305,26 +237,35 @@ def _export(run: _Run) -> Exported:
         tiling=job.plan.tiling,
         postprocessing=job.plan.postprocessing,
         provenance={
-            "dataset_sha256": run.dataset_sha256,
+            "dataset_sha256": prepared.dataset_sha256,
             "training_images": len(job.train),
             "plan": job.plan.model_dump(mode="json"),
             "licence": "that of the training data and of the encoder's weights, if pretrained",
         },
     )
-    canary = run.settings.canary
     return export_bundle(
-        module, draft, run.bundle, val=job.val, read=job.read, force=True, canary=canary
+        module,
+        draft,
+        prepared.bundle,
+        val=job.val,
+        read=job.read,
+        force=True,
+        canary=prepared.settings.canary,
     )
 
 
-def _report(run: _Run, exported: Exported) -> None:
+def _report(prepared: Prepared, exported: Exported) -> None:
     manifest: Manifest = exported.manifest
     write_report(
         exported.evaluation,
-        run.job.run / "report.html",
+        prepared.job.run / VALIDATION_PAGE,
         title=f"{manifest.name} on the validation split",
         colours=manifest.colours,
-        read=run.job.read,
-        predict=predict_with(load(run.bundle, engine="onnxruntime")),
-        provenance={"bundle": str(run.bundle), "dataset": str(run.data.path), "split": "val"},
+        read=prepared.job.read,
+        predict=predict_with(load(prepared.bundle, engine="onnxruntime")),
+        provenance={
+            "bundle": str(prepared.bundle),
+            "dataset": str(prepared.data.path),
+            "split": "val",
+        },
     )

@@ -1,0 +1,90 @@
+"""One training: what is fitted to what; and what it tells while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from delineate.config import Duration, Normalisation, Plan
+from delineate.data.dataset import Sample
+from delineate.evaluation.evaluate import Read
+from delineate.models.build import build, multiple_of
+from delineate.types import PixelType, PredictorSpec, Task
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: what is fitted to what, and where it is written.
+
+    Attributes:
+        run: folder of the run; ``checkpoints/`` and the logs go there.
+        identity: hash of plan and dataset, so that a checkpoint is never resumed with others.
+        read: gives image and mask of a sample of ``val``.
+    """
+
+    plan: Plan
+    duration: Duration
+    run: Path
+    identity: str
+    classes: tuple[str, ...]
+    task: Task
+    channels: int
+    dtype: PixelType
+    normalisation: Normalisation
+    ignore_index: int | None
+    train: Sequence[Sample]
+    val: Sequence[Sample]
+    read: Read
+
+    @property
+    def last(self) -> Path:
+        return self.run / "checkpoints" / "last.safetensors"
+
+    @property
+    def best(self) -> Path:
+        return self.run / "checkpoints" / "best.safetensors"
+
+    def spec(self, module: nn.Module) -> PredictorSpec:
+        return PredictorSpec(
+            classes=self.classes,
+            task=self.task,
+            channels=self.channels,
+            dtype=self.dtype,
+            multiple_of=multiple_of(module),
+        )
+
+    def build(self) -> nn.Module:
+        """The network of the plan, with the plan's random weights."""
+        torch.manual_seed(self.plan.seed)
+        return build(
+            self.plan.model, channels=self.channels, classes=len(self.classes), task=self.task
+        )
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a training tells while it runs.
+
+    Attributes:
+        kind: ``reading`` while all samples are read once, if that takes long; ``note`` when
+            something happened that a person should know; ``stopped`` when patience has run out.
+        fraction: of the training that is done, or of the reading, 0 to 1.
+        remaining_s: seconds to the end, estimated.
+        val_miou: of the newest validation, or None.
+        text: of a note.
+    """
+
+    kind: Literal["reading", "step", "validation", "note", "stopped"]
+    step: int
+    fraction: float
+    remaining_s: float
+    loss: float
+    images_per_s: float
+    val_miou: float | None
+    best_miou: float | None
+    text: str = ""

@@ -1,0 +1,340 @@
+"""A training in several processes, begun again from its checkpoint when one of them dies."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import distributed
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous import RendezvousError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from delineate import errors
+from delineate.errors import DelineateError, EngineError, SettingsError
+from delineate.training.devices import available_cores
+from delineate.training.world import World, world_from_environment
+
+T = TypeVar("T")
+
+RESTARTS = 3  # as torchrun's users mostly set it
+VERDICT = ".verdict.json"  # why the processes should not be started again
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # torch takes them over
+
+_LOGGERS = ("torch.distributed.elastic", "torch.multiprocessing.spawn")
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What one of several processes knows of itself.
+
+    Attributes:
+        world: this process among all.
+        restarts: how often all processes have been started again because one died.
+        tell: gives a small picklable object to the ``watch`` of the parent on this machine.
+            Raises KeyboardInterrupt after a Ctrl-C, or when the parent is gone.
+    """
+
+    world: World
+    restarts: int
+    tell: Callable[[Any], None]
+
+
+def launch(
+    entry: Callable[..., T],
+    arguments: Sequence[Any],
+    *,
+    folder: Path,
+    devices: int,
+    nodes: int = 1,
+    rendezvous: str | None = None,
+    watch: Callable[[Any], None] | None = None,
+) -> T | None:
+    """Run ``entry`` in several processes until all of them have returned.
+
+    When one dies, by a signal or by an exception, the others are ended and all are started
+    again, 3 times at most; ``entry`` then goes on from its checkpoint. A DelineateError is
+    raised here as it is, without another try. A call from Ctrl-C's handler or from ``watch``
+    that ends the training waits for ``entry`` to save, half a minute at most.
+
+    The processes are spawned: a script that calls this needs ``if __name__ == "__main__":``.
+
+    Args:
+        entry: called as ``entry(worker, *arguments)`` with a :class:`Worker`; a function of a
+            module. What it returns is small and picklable.
+        arguments: picklable.
+        folder: there already; on several nodes, one that all of them see.
+        devices: processes on this machine, one for each GPU; without GPUs they share the cores.
+        nodes: machines; each runs this call with the same arguments.
+        rendezvous: ``HOST:PORT``, HOST being one of the nodes; for several nodes.
+        watch: called with what ``entry`` tells, in another thread. What it raises ends the
+            training and is raised here.
+
+    Returns:
+        what the main process returned; None on a node that has not the main process.
+
+    Raises:
+        DelineateError: raised by ``entry`` in one of the processes.
+        SettingsError: the devices are not there, the nodes do not know where to meet, or an
+            argument cannot be sent to other processes.
+        EngineError: processes died once more than they are started again, or the nodes did not
+            meet.
+        KeyboardInterrupt: after Ctrl-C.
+    """
+    refuse_devices(devices, nodes=nodes, rendezvous=rendezvous)
+    _refuse_unsendable(entry, arguments)
+    verdict = folder / VERDICT
+    verdict.unlink(missing_ok=True)
+    results: dict[int, T] = {}
+    received: SignalException | None = None
+    with (
+        tempfile.TemporaryDirectory() as logs,
+        _handlers_restored(),
+        _quiet(),
+        _Relay(watch) as relay,
+    ):
+        config = _config(Path(logs), folder.name, devices, nodes, rendezvous)
+        try:
+            results = elastic_launch(config, _work)(entry, arguments, verdict, relay.outbox)
+        except SignalException as error:
+            received = error
+        except ChildFailedError as error:
+            if not verdict.exists():
+                raise _died(error, folder) from error
+        except RendezvousError as error:
+            raise _not_met(error, nodes, rendezvous) from error
+    if relay.raised is not None:
+        raise relay.raised
+    if received is not None and received.sigval != signal.SIGINT:
+        signal.raise_signal(received.sigval)
+    if received is not None:
+        raise KeyboardInterrupt
+    _raise_verdict(verdict, keep=nodes > 1)
+    return results.get(0)
+
+
+def refuse_devices(devices: int, *, nodes: int = 1, rendezvous: str | None = None) -> None:
+    """Raise when these processes cannot be started from here.
+
+    Raises:
+        SettingsError: that is so.
+    """
+    if devices < 1 or nodes < 1:
+        raise SettingsError(
+            f"{min(devices, nodes)} is no number of them", where="--devices and --nodes"
+        )
+    there = torch.cuda.device_count() if torch.cuda.is_available() else available_cores()
+    if devices > there:
+        kind = "GPUs" if torch.cuda.is_available() else "cores"
+        raise SettingsError(
+            f"{devices} are wanted, and {there} {kind} are here",
+            where="--devices",
+            mend=f"Use --devices {there}.",
+        )
+    host, _, port = (rendezvous or "").rpartition(":")
+    if nodes > 1 and not (host and port.isdigit()):
+        raise SettingsError(
+            f"{nodes} nodes have to meet at HOST:PORT, not at {rendezvous or 'no place'}",
+            where="--rendezvous",
+            mend="Name one of the nodes and a free port, as in --rendezvous node1:29400, and run "
+            "the same command on every node.",
+        )
+    if threading.current_thread() is not threading.main_thread():
+        raise SettingsError(
+            "several processes can be started from a program's main thread only",
+            where="--devices",
+            mend="Call this from there, or use --devices 1.",
+        )
+
+
+def _refuse_unsendable(entry: Callable[..., Any], arguments: Sequence[Any]) -> None:
+    try:
+        pickle.dumps((entry, *arguments))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise SettingsError(
+            f"not everything can be sent to other processes ({error})",
+            where="--devices",
+            mend="Define functions and classes at the top of a module, or use --devices 1.",
+        ) from error
+
+
+def _config(
+    logs: Path, name: str, devices: int, nodes: int, rendezvous: str | None
+) -> LaunchConfig:
+    alone = nodes == 1
+    return LaunchConfig(
+        min_nodes=nodes,
+        max_nodes=nodes,
+        nproc_per_node=devices,
+        run_id=name or "run",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0" if alone else str(rendezvous),
+        # a machine's own name does not always lead to it
+        local_addr="localhost" if alone else None,
+        max_restarts=RESTARTS,
+        start_method="spawn",
+        logs_specs=DefaultLogsSpecs(log_dir=str(logs)),
+    )
+
+
+def _work(
+    entry: Callable[..., T], arguments: Sequence[Any], verdict: Path, outbox: Connection
+) -> T | None:
+    """What runs in each process. One that should not be started again leaves a verdict."""
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # stdout is the parent's, for its result
+    if verdict.exists():
+        return None
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    world = world_from_environment()
+    if not torch.cuda.is_available():
+        torch.set_num_threads(max(available_cores() // world.local_size, 1))
+    pressed = threading.Event()
+    # a step that is broken off in one process breaks it in all
+    signal.signal(signal.SIGINT, lambda *_: pressed.set())
+
+    def tell(event: Any) -> None:
+        try:
+            outbox.send(event)  # one write of less than 4 KB: whole or not at all
+        except OSError:
+            pressed.set()
+        if pressed.is_set():
+            raise KeyboardInterrupt
+
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    try:
+        result = entry(Worker(world, restarts, tell), *arguments)
+    except (DelineateError, KeyboardInterrupt) as error:
+        _leave(verdict, error)
+        # as a failure: the others, who may be waiting for this one, are then ended
+        raise SystemExit(1) from None
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+    return result
+
+
+def _leave(verdict: Path, error: BaseException) -> None:
+    words = {"kind": type(error).__name__}
+    if isinstance(error, DelineateError):
+        words |= {"found": error.found, "mend": error.mend}
+        words |= {} if error.where is None else {"where": error.where}
+    with suppress(FileExistsError), verdict.open("x", encoding="utf-8") as file:
+        json.dump(words, file)
+
+
+def _raise_verdict(verdict: Path, *, keep: bool) -> None:
+    """Raise what :func:`_leave` wrote; the file stays where other nodes may still look for it."""
+    if not verdict.exists():
+        return
+    words = json.loads(verdict.read_text(encoding="utf-8"))
+    if not keep:
+        verdict.unlink()
+    kind = getattr(errors, words["kind"], None)
+    if kind is None:
+        raise KeyboardInterrupt
+    error = kind.__new__(kind)  # not all of them are made from the same arguments
+    DelineateError.__init__(error, words["found"], where=words.get("where"), mend=words["mend"])
+    raise error
+
+
+def _died(error: ChildFailedError, folder: Path) -> EngineError:
+    rank, failure = error.get_first_failure()
+    if failure.exitcode < 0:
+        cause = f"by {failure.signal_name()}"
+    else:
+        told = failure.error_file_data["message"] if failure.error_file_data else {}
+        message = told.get("message", "") if isinstance(told, dict) else told
+        cause = f"with {message or f'exit status {failure.exitcode}'}"
+    return EngineError(
+        f"process {rank} ended before its work was done, {RESTARTS + 1} times, at last {cause}",
+        where=folder,
+        mend="SIGKILL often means that memory was full: use fewer --devices or a smaller "
+        "--batch-size. --resume goes on from the last checkpoint.",
+    )
+
+
+def _not_met(error: RendezvousError, nodes: int, rendezvous: str | None) -> EngineError:
+    return EngineError(
+        f"the {nodes} nodes did not meet ({error or type(error).__name__})",
+        where=rendezvous,
+        mend="Run the same command on every node, and see that each reaches HOST:PORT.",
+    )
+
+
+class _Relay:
+    """Hands what processes tell to ``watch``, in a thread.
+
+    Attributes:
+        outbox: the end that processes write to. It survives them: one that is started again
+            writes on.
+        raised: what ``watch`` raised.
+    """
+
+    def __init__(self, watch: Callable[[Any], None] | None) -> None:
+        self._watch = watch
+        self._over = False
+        self._inbox, self.outbox = multiprocessing.Pipe(duplex=False)
+        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+        self.raised: BaseException | None = None
+
+    def __enter__(self) -> _Relay:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over = True
+        self.outbox.send(None)
+        self._thread.join()
+        self.outbox.close()
+        self._inbox.close()
+
+    def _run(self) -> None:
+        while (event := self._inbox.recv()) is not None:
+            if self._watch is None or self.raised is not None:
+                continue  # read all the same, or the processes would wait
+            try:
+                self._watch(event)
+            except BaseException as error:  # raised again in the main thread
+                self.raised = error
+                if not self._over:
+                    os.kill(os.getpid(), signal.SIGINT)
+
+
+@contextmanager
+def _handlers_restored() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's own words on what is told here in ours."""
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    handler, before = logging.NullHandler(), [logger.propagate for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger, propagate in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.propagate = propagate

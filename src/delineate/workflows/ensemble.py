@@ -1,0 +1,99 @@
+"""The networks of several finished trainings -> one bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from delineate.bundle.load import load
+from delineate.bundle.manifest import ClassInfo, InputInfo, Manifest
+from delineate.config import with_changes
+from delineate.data.dataset import Sample
+from delineate.export import Exported, HeldOut, draft_manifest, export_bundle
+from delineate.models.ensemble import Ensemble, Member, mean_normalisation
+from delineate.training.checkpoint import load_checkpoint
+from delineate.workflows.parts import Done
+from delineate.workflows.training_setup import Prepared
+
+
+def export_ensemble(
+    prepared: Prepared, done: Sequence[Done], held_out: HeldOut, notes: dict[str, Any]
+) -> Exported:
+    """Export the mean of the networks of ``done`` as one graph.
+
+    Each member keeps the temperature that its own bundle has: it was fitted on images that the
+    member had not seen, and of the ensemble there are none.
+
+    Args:
+        prepared: the whole; the bundle takes its name and folder.
+        done: finished trainings of one plan.
+        held_out: the scores that the bundle names. The ensemble has seen every image.
+        notes: for the manifest's provenance.
+
+    Raises:
+        CheckpointError: a network is damaged.
+        RefusedError: the graph gives something else than the networks.
+    """
+    job, data = prepared.job, prepared.data
+    members = [_member(prepared, each) for each in done]
+    common = mean_normalisation([member.normalisation for member in members])
+    module = Ensemble(members, common)
+    draft: Manifest = draft_manifest(
+        name=prepared.name,
+        task=job.task,
+        classes=tuple(
+            ClassInfo(id=i, name=name, colour=data.colours[i]) for i, name in enumerate(job.classes)
+        ),
+        ignore_index=job.ignore_index,
+        input=InputInfo(
+            channels=job.channels,
+            dtype=job.dtype,
+            multiple_of=job.spec(module).multiple_of,
+            pixel_size_um=data.info.pixel_size_um,
+            normalisation=common,
+        ),
+        tiling=job.plan.tiling,
+        postprocessing=job.plan.postprocessing,
+        provenance={
+            "dataset_sha256": prepared.dataset_sha256,
+            "training_images": len(_images(done)),
+            **notes,
+            "plan": done[0].part.plan.model_dump(mode="json"),
+            "licence": "that of the training data and of the encoder's weights, if pretrained",
+        },
+    )
+    return export_bundle(
+        module,
+        draft,
+        prepared.bundle,
+        val=_images(done),
+        read=job.read,
+        force=True,
+        canary=prepared.settings.canary,
+        held_out=held_out,
+    )
+
+
+def _member(prepared: Prepared, done: Done) -> Member:
+    # the checkpoint has all weights: pretrained ones are not looked for again
+    plan = with_changes(done.part.plan, {"model.encoder_weights": None}, done.run)
+    job = replace(prepared.job, plan=plan, run=done.run)
+    network = job.build()
+    load_checkpoint(job.best if job.best.exists() else job.last, network, None, None)
+    manifest = load(done.bundle, engine="onnxruntime").manifest
+    calibration = manifest.calibration
+    return Member(
+        network.eval(),
+        manifest.input.normalisation,
+        1.0 if calibration is None else calibration.temperature,
+    )
+
+
+def _images(done: Sequence[Done]) -> list[Sample]:
+    """Every validation image of the parts; of two with one name, the first."""
+    found: dict[str, Sample] = {}
+    for each in done:
+        for sample in each.part.data.split("val"):
+            found.setdefault(sample.name, sample)
+    return [found[name] for name in sorted(found)]

@@ -1,0 +1,95 @@
+"""Who follows a training: its page, MLflow where that is wanted, and the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from delineate.errors import DelineateError
+from delineate.training.history import Validation, add_warning
+from delineate.training.job import Event
+from delineate.training.log import Row
+from delineate.training.trackers import MlflowTracker
+from delineate.workflows.run_page import PAGE, RunPage
+from delineate.workflows.run_pictures import RunPictures
+from delineate.workflows.training_setup import Prepared
+
+
+@dataclass
+class Following:
+    """Passes on what a training tells.
+
+    Attributes:
+        page: of the run.
+        tracker: of MLflow, or None.
+        caller: what the caller wants to be told, or None.
+    """
+
+    page: RunPage
+    tracker: MlflowTracker | None
+    caller: Callable[[Event], None] | None
+
+    def on_event(self, event: Event) -> None:
+        if event.kind == "step":
+            self.page.renew(event.fraction, event.remaining_s)
+        if self.caller is not None:
+            self.caller(event)
+
+    def on_validation(self, validation: Validation) -> None:
+        self.page.on_validation(validation)
+
+    def on_row(self, row: Row) -> None:
+        if self.tracker is not None:
+            self.tracker.log(row)
+
+    def finish(self, result: dict[str, Any], bundle: Path, run: Path) -> None:
+        """Tell everybody that the training has come to its end."""
+        self.page.finish()
+        if self.tracker is not None:
+            self.tracker.finish(result, [run / PAGE, run / "plan.yaml", bundle])
+
+
+@contextmanager
+def followed(prepared: Prepared, caller: Callable[[Event], None] | None) -> Iterator[Following]:
+    """Followers for the time of a training; where it fails they say how it stopped."""
+    job, data = prepared.job, prepared.data
+    pictures = RunPictures(
+        job.run,
+        job.val,
+        job.read,
+        classes=job.classes,
+        colours=data.colours,
+        ignore_index=job.ignore_index,
+    )
+    following = Following(RunPage(job.run, pictures), _tracker(prepared), caller)
+    try:
+        following.page.begin()
+        yield following
+    except BaseException as error:
+        with suppress(DelineateError):  # a full disk, say: the first error is the one to tell
+            following.page.stop(_reason(error))
+        if following.tracker is not None:
+            following.tracker.stop()
+        raise
+
+
+def _tracker(prepared: Prepared) -> MlflowTracker | None:
+    settings, run = prepared.settings, prepared.job.run
+    if settings.mlflow is None:
+        return None
+    return MlflowTracker(
+        settings.mlflow,
+        run=run,
+        params=prepared.job.plan.model_dump(mode="json"),
+        tags={"dataset_sha256": prepared.dataset_sha256, "command": settings.command},
+        warn=lambda text: add_warning(run, text),
+    )
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return str(error) if isinstance(error, DelineateError) else type(error).__name__

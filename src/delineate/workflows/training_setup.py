@@ -1,0 +1,252 @@
+"""From a dataset and a plan to a job: what ``train`` does before the first step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from delineate.config import Duration, Plan, dump_yaml, load_yaml, with_changes
+from delineate.data.augment import Augmentation, SampleAugmentation, as_augmentation
+from delineate.data.dataset import Dataset
+from delineate.data.files import write_text
+from delineate.errors import CheckpointError, OutputError, SettingsError
+from delineate.training.clock import Clock
+from delineate.training.environment import environment
+from delineate.training.folder import clear, locked, refuse_folder
+from delineate.training.job import Job
+from delineate.workflows.evaluate import labelled
+from delineate.workflows.first_look import default_plan, look_at, read_alike
+
+BUNDLE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+UserAugmentation = Callable[..., Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a training is run, beside its plan.
+
+    Attributes:
+        duration: steps, or a budget of time.
+        resume: go on with the run in the folder.
+        force: replace a run that is there.
+        canary: put a few labelled validation images into the bundle.
+        name: of the bundle; the run's folder name when left out.
+        find: search learning rate and batch size before the first step.
+        devices: processes on this machine, one for each GPU, or parts of the CPU.
+        nodes: machines; the same command is started on each.
+        rendezvous: ``host:port`` of the first machine, where there are several.
+        mlflow: address of an MLflow server, or None.
+        command: the command line, for the record.
+        spent_s: seconds that the command took before this call; they count in the budget.
+    """
+
+    duration: Duration
+    resume: bool = False
+    force: bool = False
+    canary: bool = True
+    name: str | None = None
+    find: bool = False
+    devices: int = 1
+    nodes: int = 1
+    rendezvous: str | None = None
+    mlflow: str | None = None
+    command: str = ""
+    spent_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job and where it comes from.
+
+    Attributes:
+        name: of the bundle.
+    """
+
+    job: Job
+    data: Dataset
+    dataset_sha256: str
+    name: str
+    settings: TrainSettings
+
+    @property
+    def bundle(self) -> Path:
+        return self.job.run / f"{self.name}.bundle"
+
+
+def prepare(
+    data: Dataset,
+    out: Path,
+    plan: Plan | None,
+    changes: Mapping[str, Any] | None,
+    settings: TrainSettings,
+) -> Prepared:
+    """Look at the dataset and settle the plan; nothing is written.
+
+    Raises:
+        DatasetError: a split is missing.
+        SettingsError: the plan does not fit the dataset, or there is nothing to resume.
+        CheckpointError: what should be resumed was trained on other files.
+        OutputError: ``out`` exists and neither ``resume`` nor ``force`` is set, or is no run.
+    """
+    if settings.resume:
+        plan = _resumed_plan(out, plan, changes)
+    else:
+        refuse_folder(out, force=settings.force)
+    name = bundle_name(out, settings.name)
+    fingerprint = data.fingerprint()
+    if settings.resume:
+        _refuse_other_dataset(out, fingerprint)
+    job = _job(data, out, plan, {} if settings.resume else changes or {}, fingerprint, settings)
+    _refuse_uneven(job.plan, settings)
+    return Prepared(job, data, fingerprint, name, settings)
+
+
+def _resumed_plan(out: Path, plan: Plan | None, changes: Mapping[str, Any] | None) -> Plan:
+    if not (out / "plan.yaml").exists():
+        raise SettingsError("holds no run to resume", where=out, mend="Leave --resume out.")
+    saved = load_yaml(out / "plan.yaml", Plan)
+    wanted = with_changes(plan or saved, changes or {}, "the plan")
+    if wanted != saved:
+        raise SettingsError(
+            "was started with another plan", where=out, mend="Leave --plan and plan options out."
+        )
+    return saved
+
+
+def _refuse_other_dataset(out: Path, fingerprint: str) -> None:
+    try:
+        record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # killed before it was written: the checkpoint's word counts
+        return
+    if record.get("dataset_sha256") != fingerprint:
+        raise CheckpointError(
+            f"was trained on {record.get('dataset')}, whose files were others: their hash was "
+            f"{str(record.get('dataset_sha256'))[:12]} and is {fingerprint[:12]}",
+            where=out,
+            mend="Put the files back as they were, or train anew in another folder.",
+        )
+
+
+def _refuse_uneven(plan: Plan, settings: TrainSettings) -> None:
+    processes = settings.devices * settings.nodes
+    if plan.batch_size % processes:
+        below = plan.batch_size // processes * processes
+        wanted = f"{below} or {below + processes}" if below else f"{processes}"
+        raise SettingsError(
+            f"{plan.batch_size} crops cannot be shared evenly by {processes} devices",
+            where="batch_size",
+            mend=f"Set batch_size to {wanted}.",
+        )
+
+
+def bundle_name(out: Path, wanted: str | None) -> str:
+    """The name of the bundle, in the characters that a manifest takes."""
+    if wanted is None:
+        words = re.findall(r"[A-Za-z0-9][A-Za-z0-9._-]*", out.resolve().name)
+        return "-".join(words) or "model"
+    if re.fullmatch(BUNDLE_NAME, wanted) is None:
+        raise SettingsError(
+            f"{wanted!r} cannot be a bundle's name",
+            where="name",
+            mend="Use letters, digits, dots, dashes and underscores, a letter or digit first.",
+        )
+    return wanted
+
+
+def _job(
+    data: Dataset,
+    out: Path,
+    plan: Plan | None,
+    changes: Mapping[str, Any],
+    fingerprint: str,
+    settings: TrainSettings,
+) -> Job:
+    samples = {name: labelled(data, name) for name in ("train", "val")}
+    pixels = look_at(samples["train"], data.info)
+    plan = with_changes(plan or default_plan(pixels, changes.get("loss.name")), changes, "the plan")
+    classes, ignore = data.info.classes, data.info.ignore_index
+    if plan.loss.class_weights is not None and len(plan.loss.class_weights) != len(classes):
+        raise SettingsError(
+            f"{len(plan.loss.class_weights)} class weights for {len(classes)} classes",
+            where="loss.class_weights",
+        )
+    return Job(
+        plan=plan,
+        duration=settings.duration,
+        run=out,
+        identity=identity_of(plan, fingerprint),
+        classes=classes,
+        task="binary" if len(classes) == 2 else "multiclass",
+        channels=pixels.channels,
+        dtype=pixels.dtype,
+        normalisation=pixels.normalisation,
+        ignore_index=ignore,
+        train=samples["train"],
+        val=samples["val"],
+        read=partial(read_alike, info=data.info, first=pixels),
+    )
+
+
+def identity_of(plan: Plan, dataset_sha256: str) -> str:
+    """The hash of plan and dataset by which a checkpoint is known."""
+    return hashlib.sha256(f"{dump_yaml(plan)}\n{dataset_sha256}".encode()).hexdigest()
+
+
+def augmentation_of(job: Job, wanted: UserAugmentation | None) -> SampleAugmentation:
+    """The plan's augmentation, or a user's callable in its place, whose results are checked."""
+    if wanted is None:
+        return Augmentation(job.plan.augmentation, job.plan.crop_px, job.ignore_index)
+    return as_augmentation(
+        wanted,
+        crop_px=job.plan.crop_px,
+        classes=len(job.classes),
+        ignore_index=job.ignore_index,
+    )
+
+
+@contextmanager
+def started(prepared: Prepared, began: float) -> Iterator[Clock]:
+    """The run's folder, locked, without what an earlier run or a kill left, and with a note.
+
+    Args:
+        prepared: the training.
+        began: when the command was called, by ``time.monotonic``.
+    """
+    job, settings, out = prepared.job, prepared.settings, prepared.job.run
+    record = {
+        "dataset": str(prepared.data.path),
+        "dataset_sha256": prepared.dataset_sha256,
+        "training_images": len(job.train),
+        "validation_images": len(job.val),
+        "duration": settings.duration.model_dump(),
+        "command": settings.command,
+        "devices": settings.devices,
+        "nodes": settings.nodes,
+        "seed": job.plan.seed,
+        "deterministic": job.plan.deterministic,
+        "machine": f"{platform.machine()} {platform.system()}, Python {platform.python_version()}",
+        "environment": environment(),
+    }
+    with locked(out):
+        if not settings.resume:  # another process may have made a run while this one read
+            refuse_folder(out, force=settings.force)
+        clear(out, all_of_it=not settings.resume)
+        # first the plan: by it a folder is known as a run, whenever this is killed
+        write_text(out / "plan.yaml", dump_yaml(job.plan))
+        write_text(out / "run.json", json.dumps(record, indent=2))
+        try:
+            (out / "checkpoints").mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot be made ({error.strerror})", where=out) from error
+        yield Clock(out / "clock", settings.spent_s + time.monotonic() - began)
