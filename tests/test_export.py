@@ -250,10 +250,12 @@ def test_the_temperature_is_in_the_graph(made, val, graph):
 
 
 def test_the_temperature_is_the_most_likely_one(val):
-    found = fit_temperature(Small().eval(), _draft(tiling=TilingSettings(tile_px=64)), val, _read)
+    found = fit_temperature(
+        Small().eval(), _draft(tiling=TilingSettings(tile_px=64, overlap_px=0)), val, _read
+    )
     losses = {}
     logits, truth = export._validation_logits(
-        Small().eval(), _draft(tiling=TilingSettings(tile_px=64)), val, _read
+        Small().eval(), _draft(tiling=TilingSettings(tile_px=64, overlap_px=0)), val, _read
     )
     assert len(truth) == sum(int((_read(sample)[1] != 255).sum()) for sample in val)
     for factor in (0.98, 1.0, 1.02):
@@ -276,7 +278,7 @@ def test_the_temperature_of_a_network_that_is_too_sure(val):
     draft = _draft(
         task="binary",
         classes=_draft().classes[:2],
-        tiling=TilingSettings(tile_px=64),
+        tiling=TilingSettings(tile_px=64, overlap_px=0),
         input=InputInfo(
             channels=3, dtype="uint8", normalisation=Normalisation(mean=(0.0,) * 3, std=(1.0,) * 3)
         ),

@@ -30,9 +30,9 @@ def test_every_size_gives_logits_of_that_size(network: Network, architecture: st
     model = network(architecture).eval()
     assert multiple_of(model) == MULTIPLES.get(architecture, 32)
     with torch.no_grad():
-        for size in ((1, 1), (33, 47), (97, 64), (32, 64)):
-            logits = model(torch.randn(2, 3, *size))
-            assert logits.shape == (2, 4, *size)
+        for shape in ((1, 3, 1, 1), (2, 3, 33, 47), (2, 3, 97, 64), (2, 3, 32, 64)):
+            logits = model(torch.randn(shape))
+            assert logits.shape == (shape[0], 4, *shape[2:])
             assert torch.isfinite(logits).all()
 
 

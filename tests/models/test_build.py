@@ -114,8 +114,8 @@ def refusal(*, channels: int = 3, classes: int = 4, task: Task = "multiclass", *
         ),
         (
             {"architecture": "fpn", "decoder_channels": (64, 40)},
-            "decoder_channels: has 40 channels in the branches of fpn, which are normalised in "
-            "groups of 32. Use a multiple of 32, for example 64, 64.",
+            "decoder_channels: has 40 channels in the branches of fpn, which are normalised in 32 "
+            "groups of 2 channels or more. Use a multiple of 32 from 64, for example 64, 64.",
         ),
         (
             {"architecture": "segformer", "decoder_channels": (64, 40)},

@@ -119,7 +119,7 @@ def test_both_are_found(
     }
     document = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert document["speeds"][0][0] == 1
-    assert found.text.startswith("learning rate ")
+    assert found.text.startswith("Learning rate ")
 
 
 def test_too_little_time_keeps_the_plans_rate(

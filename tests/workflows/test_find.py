@@ -20,7 +20,7 @@ FOUND = Found(
     diverged=0.5,
     speeds=(Speed(2, 3.0), Speed(4, 5.0), Speed(8, None)),
     seconds=12.3,
-    text="learning rate 0.002 (found in 30 steps of the range test), batch size 4; 12 s",
+    text="Learning rate 0.002 (found in 30 steps of the range test), batch size 4; 12 s",
 )
 
 
@@ -61,7 +61,7 @@ def test_what_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_part_of_the_page() -> None:
     found = find_section(FOUND.to_dict())
     assert found.startswith("<section><h2>Learning rate and batch size</h2>")
-    assert "learning rate 0.002 (found in 30 steps" in found
+    assert "Learning rate 0.002 (found in 30 steps" in found
     assert "chosen: 0.002" in found
     assert "4 crops: 5 crops/s" in found
     assert "8 crops" not in found

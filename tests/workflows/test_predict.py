@@ -15,7 +15,7 @@ from PIL import Image
 from delineate.bundle.load import Bundle
 from delineate.config import TilingSettings
 from delineate.data.rle import rle_to_labels
-from delineate.errors import ImageError, OutputError
+from delineate.errors import ImageError, OutputError, SettingsError
 from delineate.workflows.predict import Predictions, PredictSettings, find_images, predict
 
 Fake = Callable[..., Bundle]
@@ -309,3 +309,16 @@ def test_a_bundle_on_disk(trained: Any, tmp_path: Path) -> None:
     assert isinstance(found, Predictions)
     assert [result.image.stem for result in found.results] == ["val0", "val1"]
     assert mask_of(tmp_path / "out/val0.png").shape == (48, 40)
+
+
+def test_views(fake_bundle: Fake, trained: Any, tmp_path: Path) -> None:
+    bundle = fake_bundle()
+    images = [trained.dataset / "val/images"]
+    plain = predict(bundle, images, tmp_path / "plain")
+    bundle._predictor.sizes.clear()  # type: ignore[attr-defined]
+    found = predict(bundle, images, tmp_path / "turned", settings=PredictSettings(tta="dihedral"))
+    assert bundle._predictor.sizes.count((40, 48)) == 8  # type: ignore[attr-defined]
+    for one, other in zip(plain.results, found.results, strict=True):
+        assert one.mask.read_bytes() == other.mask.read_bytes()
+    with pytest.raises(SettingsError, match=r"Choose from flips, dihedral\.$"):
+        predict(bundle, images, tmp_path / "none", settings=PredictSettings(tta="turns"))

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from delineate.cli.console import ForceOption, JsonOption, emit, err, parse_duration, plain_table
-from delineate.cli.train import Watching
+from delineate.cli.watching import Watching
 from delineate.data.files import refuse_existing
 from delineate.errors import MissingExtraError
 

@@ -50,10 +50,6 @@ def train(
         bool, typer.Option("--curve", help="Would more labels help, or a larger network?")
     ] = False,
     devices: Annotated[int, typer.Option(help="GPUs, or processes on a CPU.")] = 1,
-    nodes: Annotated[int, typer.Option(help="Machines; run the command on each.")] = 1,
-    rendezvous: Annotated[
-        str | None, typer.Option(help="HOST:PORT of the first of several machines.")
-    ] = None,
     mlflow: Annotated[str | None, typer.Option(help="Address of an MLflow server.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the bundle.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT.")] = False,
@@ -94,8 +90,6 @@ def train(
         name=name,
         find=find,
         devices=devices,
-        nodes=nodes,
-        rendezvous=rendezvous,
         mlflow=mlflow,
         command=shlex.join(["delineate", *sys.argv[1:]]),
         spent_s=time.monotonic() - started,

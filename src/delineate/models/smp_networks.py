@@ -136,13 +136,14 @@ def decoder_widths(settings: ModelSettings) -> tuple[int, ...]:
         raise ModelError(
             f"holds {min(widths)}", where="decoder_channels", mend="Use numbers from 1."
         )
-    if settings.architecture == "fpn" and widths[1] % _GROUPS:
+    # One channel in a group would be one value in the smallest images, which PyTorch refuses
+    if settings.architecture == "fpn" and (widths[1] % _GROUPS or widths[1] == _GROUPS):
         raise ModelError(
-            f"has {widths[1]} channels in the branches of fpn, which are normalised in groups of "
-            f"{_GROUPS}",
+            f"has {widths[1]} channels in the branches of fpn, which are normalised in {_GROUPS} "
+            "groups of 2 channels or more",
             where="decoder_channels",
-            mend=f"Use a multiple of {_GROUPS}, for example "
-            f"{widths[0]}, {-(-widths[1] // _GROUPS) * _GROUPS}.",
+            mend=f"Use a multiple of {_GROUPS} from {2 * _GROUPS}, for example "
+            f"{widths[0]}, {max(2, -(-widths[1] // _GROUPS)) * _GROUPS}.",
         )
     return widths
 

@@ -15,10 +15,12 @@ class Clock:
     Args:
         path: the file it is kept in; a run that begins has none.
         spent_s: seconds that the caller spent before this clock was made.
+        keeps: write the file; of several processes one does.
     """
 
-    def __init__(self, path: Path, spent_s: float) -> None:
+    def __init__(self, path: Path, spent_s: float, *, keeps: bool = True) -> None:
         self._path = path
+        self._keeps = keeps
         with suppress(OSError, ValueError):  # a first start, or what somebody else wrote there
             spent_s += float(path.read_text())
         self._start = time.monotonic() - spent_s
@@ -31,7 +33,7 @@ class Clock:
             OutputError: the disk is full, or the folder cannot be written.
         """
         now = time.monotonic() - self._start
-        if now - self._written >= 1.0:
+        if self._keeps and now - self._written >= 1.0:
             write_text(self._path, f"{now:.3f}")
             self._written = now
         return now

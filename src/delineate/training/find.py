@@ -129,7 +129,7 @@ def find(job: Job, stream: SampleStream, *, limit_s: float) -> Found:
         kept = f"kept: in {len(ramp)} steps of the range test the loss did not fall"
     else:
         kept = f"found in {len(ramp)} steps of the range test"
-    text = f"learning rate {rate:.2g} ({kept}), batch size {batch_size}; {seconds:.0f} s"
+    text = f"Learning rate {rate:.2g} ({kept}), batch size {batch_size}; {seconds:.0f} s"
     return Found(rate, batch_size, ramp, steepest, diverged, speeds, seconds, text)
 
 

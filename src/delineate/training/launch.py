@@ -118,13 +118,15 @@ def launch(
                 raise _died(error, folder) from error
         except RendezvousError as error:
             raise _not_met(error, nodes, rendezvous) from error
+    judged = _judged(verdict, keep=nodes > 1)
     if relay.raised is not None:
         raise relay.raised
     if received is not None and received.sigval != signal.SIGINT:
         signal.raise_signal(received.sigval)
     if received is not None:
         raise KeyboardInterrupt
-    _raise_verdict(verdict, keep=nodes > 1)
+    if judged is not None:
+        raise judged
     return results.get(0)
 
 
@@ -236,19 +238,19 @@ def _leave(verdict: Path, error: BaseException) -> None:
         json.dump(words, file)
 
 
-def _raise_verdict(verdict: Path, *, keep: bool) -> None:
-    """Raise what :func:`_leave` wrote; the file stays where other nodes may still look for it."""
+def _judged(verdict: Path, *, keep: bool) -> BaseException | None:
+    """What :func:`_leave` wrote; the file stays where other nodes may still look for it."""
     if not verdict.exists():
-        return
+        return None
     words = json.loads(verdict.read_text(encoding="utf-8"))
     if not keep:
         verdict.unlink()
     kind = getattr(errors, words["kind"], None)
     if kind is None:
-        raise KeyboardInterrupt
-    error = kind.__new__(kind)  # not all of them are made from the same arguments
+        return KeyboardInterrupt()
+    error: DelineateError = kind.__new__(kind)  # not all are made from the same arguments
     DelineateError.__init__(error, words["found"], where=words.get("where"), mend=words["mend"])
-    raise error
+    return error
 
 
 def _died(error: ChildFailedError, folder: Path) -> EngineError:
@@ -321,7 +323,8 @@ def _handlers_restored() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # what was not set from Python cannot be set again from it
+                signal.signal(number, handler)
 
 
 @contextmanager

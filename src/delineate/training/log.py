@@ -83,7 +83,7 @@ def read_metrics(run: Path) -> list[Row]:
     rows: list[Row] = []
     for raw in csv.DictReader(whole.splitlines()):
         try:
-            row: Row = {n: float(raw.get(n)) if raw.get(n) else None for n in COLUMNS}
+            row: Row = {n: float(cell) if (cell := raw.get(n)) else None for n in COLUMNS}
             rows.append({**row, "step": int(row["step"] or 0)})
         except (TypeError, ValueError, KeyError, OverflowError):
             break

@@ -7,6 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from delineate.training.sync_batchnorm import alone
+
 _SHARE = 0.6  # of the memory: the estimate knows no workspaces, no fragments, no other process
 _LOSS_COPIES = 6  # of the logits: log-softmax, softmax, truth, and their gradients
 _STATE_COPIES = 4  # of the weights: themselves, gradients, two moments
@@ -32,7 +34,7 @@ def activation_bytes(network: nn.Module, channels: int, crop_px: int) -> int:
 
     # two crops, because batch normalisation refuses a single value for a channel
     crops = torch.zeros(2, channels, crop_px, crop_px, device="meta")
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with alone(ghost), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         logits = ghost(crops)
     outputs = [logits] if isinstance(logits, Tensor) else logits
     loss = _LOSS_COPIES * sum(output.numel() * 4 for output in outputs)

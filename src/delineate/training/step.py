@@ -19,6 +19,7 @@ from delineate.training.job import Job
 from delineate.training.losses.build import build_loss
 from delineate.training.memory import out_of_memory
 from delineate.training.stream import Batch
+from delineate.training.sync_batchnorm import alone, synchronise
 from delineate.training.world import World
 from delineate.types import Images
 
@@ -67,6 +68,7 @@ class Stepper:
         self._fp16 = precision(job.plan.precision) == "16-mixed"
         self.micro_batch = micro_batch
         self.module = job.build().to(memory_format=torch.channels_last)
+        synchronise(self.module, world)
         settings = job.plan.optimiser
         self.adamw = torch.optim.AdamW(
             self.module.parameters(),
@@ -210,12 +212,13 @@ class Stepper:
         ]
         if names:
             return names
-        for image, name in zip(batch.images, batch.names, strict=True):
-            x = as_tensor(image[None], self._fabric.device) * self._scale + self._offset
-            outputs = self.module(x)  # in training mode: the running statistics may be spoilt
-            outputs = outputs if isinstance(outputs, list) else [outputs]
-            if not all(output.isfinite().all() for output in outputs):
-                names.append(name)
+        with alone(self.module):
+            for image, name in zip(batch.images, batch.names, strict=True):
+                x = as_tensor(image[None], self._fabric.device) * self._scale + self._offset
+                outputs = self.module(x)  # in training mode: the running statistics may be spoilt
+                outputs = outputs if isinstance(outputs, list) else [outputs]
+                if not all(output.isfinite().all() for output in outputs):
+                    names.append(name)
         return names
 
 

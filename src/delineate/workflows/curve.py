@@ -180,6 +180,7 @@ def train_curve(
         if not settings.resume:
             for folder in FOLDERS:
                 remove_parts(run, folder)
+            (run / CURVE).unlink(missing_ok=True)
         found = train_parts(parts, prepared, clock, reserve_s=0.0, watch=watch)
         done = {each.part.folder: each for each in found}
         ordered = [done[name] for name in ("quarter", "half", "full")]

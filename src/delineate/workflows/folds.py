@@ -38,6 +38,7 @@ from delineate.workflows.subsets import class_presence, divide, pooled
 from delineate.workflows.training_setup import Prepared, TrainSettings, prepare, started
 
 FOLDS = "folds.json"
+_KEPT = 6  # of the worst and of the best images
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,7 @@ def train_folds(
     with started(prepared, began) as clock:
         if not settings.resume:
             remove_parts(prepared.job.run, "fold-*")
+            (prepared.job.run / FOLDS).unlink(missing_ok=True)
         reserve_s = folds * EXPORT_S
         done = tuple(train_parts(parts, prepared, clock, reserve_s=reserve_s, watch=watch))
         evaluation = together([each.evaluation for each in done])
@@ -230,17 +232,17 @@ def together(evaluations: Sequence[Evaluation]) -> Evaluation:
     total = Confusion(evaluations[0].confusion.classes, evaluations[0].confusion.ignore_index)
     for each in evaluations:
         total.merge(each.confusion)
-    keep = max(len(each.worst) for each in evaluations)
-    worst = sorted(
-        (row for each in evaluations for row in each.worst), key=lambda row: row.mean_iou
+    rows = sorted(
+        (row for each in evaluations for row in (*each.worst, *each.best)),
+        key=lambda row: (row.mean_iou, row.sample.name),
     )
-    best = sorted((row for each in evaluations for row in each.best), key=lambda row: -row.mean_iou)
+    half = min(_KEPT, math.ceil(len(rows) / 2))
     images = _all_images([each.details.images for each in evaluations])
     return Evaluation(
         confusion=total,
         scores=compute_scores(total),
-        worst=tuple(worst[:keep]),
-        best=tuple(best[:keep]),
+        worst=tuple(rows[:half]),
+        best=tuple(reversed(rows[half:][-_KEPT:])),
         n_images=sum(each.n_images for each in evaluations),
         n_unscored=sum(each.n_unscored for each in evaluations),
         seconds=sum(each.seconds for each in evaluations),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from delineate.errors import DelineateError
-from delineate.training.history import Validation, add_warning
+from delineate.training.history import add_warning
 from delineate.training.job import Event
 from delineate.training.log import Row
 from delineate.training.trackers import MlflowTracker
@@ -35,11 +35,12 @@ class Following:
     def on_event(self, event: Event) -> None:
         if event.kind == "step":
             self.page.renew(event.fraction, event.remaining_s)
+        self.pass_on(event)
+
+    def pass_on(self, event: Event) -> None:
+        """Tell the caller alone."""
         if self.caller is not None:
             self.caller(event)
-
-    def on_validation(self, validation: Validation) -> None:
-        self.page.on_validation(validation)
 
     def on_row(self, row: Row) -> None:
         if self.tracker is not None:
@@ -55,16 +56,7 @@ class Following:
 @contextmanager
 def followed(prepared: Prepared, caller: Callable[[Event], None] | None) -> Iterator[Following]:
     """Followers for the time of a training; where it fails they say how it stopped."""
-    job, data = prepared.job, prepared.data
-    pictures = RunPictures(
-        job.run,
-        job.val,
-        job.read,
-        classes=job.classes,
-        colours=data.colours,
-        ignore_index=job.ignore_index,
-    )
-    following = Following(RunPage(job.run, pictures), _tracker(prepared), caller)
+    following = Following(page_of(prepared), _tracker(prepared), caller)
     try:
         following.page.begin()
         yield following
@@ -74,6 +66,20 @@ def followed(prepared: Prepared, caller: Callable[[Event], None] | None) -> Iter
         if following.tracker is not None:
             following.tracker.stop()
         raise
+
+
+def page_of(prepared: Prepared) -> RunPage:
+    """The page of a training."""
+    job = prepared.job
+    pictures = RunPictures(
+        job.run,
+        job.val,
+        job.read,
+        classes=job.classes,
+        colours=prepared.data.colours,
+        ignore_index=job.ignore_index,
+    )
+    return RunPage(job.run, pictures)
 
 
 def _tracker(prepared: Prepared) -> MlflowTracker | None:

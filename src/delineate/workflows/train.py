@@ -13,7 +13,6 @@ from typing import Any
 from delineate.bundle.load import load
 from delineate.bundle.manifest import ClassInfo, InputInfo, Manifest
 from delineate.config import Plan, dump_yaml, with_changes
-from delineate.data.augment import SampleAugmentation
 from delineate.data.dataset import Dataset
 from delineate.data.files import write_text
 from delineate.evaluation.evaluate import Evaluation
@@ -22,18 +21,17 @@ from delineate.export import Exported, draft_manifest, export_bundle
 from delineate.training.check import ReadSamples, read_all
 from delineate.training.checkpoint import Progress, check_checkpoint, load_checkpoint
 from delineate.training.clock import Clock
-from delineate.training.devices import sample_threads
 from delineate.training.fit import fit
 from delineate.training.history import add_warning
-from delineate.training.job import Event, Job
-from delineate.training.sampling import balanced_choice, copy_paste, crop_maker
-from delineate.training.stream import Choose, MakeCrop, SampleStream
+from delineate.training.job import Event
+from delineate.training.stream import SampleStream
 from delineate.training.trackers import check_address
-from delineate.training.world import World
+from delineate.workflows.crops import Crops
 from delineate.workflows.evaluate import predict_with
 from delineate.workflows.find import FIND, find_and_note
 from delineate.workflows.following import Following, followed
 from delineate.workflows.run_page import VALIDATION_PAGE
+from delineate.workflows.several import fit_together
 from delineate.workflows.training_setup import (
     Prepared,
     TrainSettings,
@@ -129,7 +127,7 @@ def train(
             add_warning(job.run, f"The class {name} has no pixel in train, so it is not learnt.")
         if settings.find and not (job.run / FIND).exists():
             prepared = _with_found(prepared, crops.stream(job))
-        progress = _fit(prepared, crops.stream(prepared.job), clock, following)
+        progress = _fit(prepared, samples, crops, clock, following, augmentation)
         exported = _export(prepared)
         _report(prepared, exported)
         result = TrainResult(job.run, prepared.bundle, progress.step, clock.elapsed_s(), exported)
@@ -168,50 +166,27 @@ def _tell_reading(watch: Callable[[Event], None] | None) -> Callable[[float], No
     return lambda fraction: watch(replace(event, fraction=fraction))
 
 
-@dataclass(frozen=True)
-class Crops:
-    """How the crops of a training are chosen and made."""
-
-    make: MakeCrop
-    choose: Choose | None
-
-    @classmethod
-    def of(cls, job: Job, samples: ReadSamples, augment: SampleAugmentation) -> Crops:
-        """As the plan has it.
-
-        Raises:
-            SettingsError: the dataset has nothing to balance, or no objects to paste.
-            MaskError: object ids cannot be read or do not fit their image.
-        """
-        index, sampling = samples.index, job.plan.sampling
-        paste = copy_paste(job.plan, job.train, samples.cache, index, job.ignore_index)
-        return cls(
-            crop_maker(samples.cache, augment, index=index, paste=paste),
-            balanced_choice(index, sampling.balanced),
+def _fit(
+    prepared: Prepared,
+    samples: ReadSamples,
+    crops: Crops,
+    clock: Clock,
+    following: Following,
+    augmentation: UserAugmentation | None,
+) -> Progress:
+    settings = prepared.settings
+    if settings.devices > 1:
+        clock.elapsed_s()  # into its file, from which the processes go on
+        return fit_together(
+            prepared, samples.index, augmentation, watch=following.pass_on, on_row=following.on_row
         )
-
-    def stream(self, job: Job, world: World = World()) -> SampleStream:  # noqa: B008 - frozen
-        """This process's part of the batches."""
-        return SampleStream(
-            job.train,
-            self.make,
-            job.plan.batch_size,
-            job.plan.seed,
-            choose=self.choose,
-            rank=world.rank,
-            world=world.size,
-            workers=sample_threads(world.local_size),
-        )
-
-
-def _fit(prepared: Prepared, stream: SampleStream, clock: Clock, following: Following) -> Progress:
     return fit(
         prepared.job,
-        stream,
-        resume=prepared.settings.resume,
+        crops.stream(prepared.job),
+        resume=settings.resume,
         clock=clock,
         watch=following.on_event,
-        on_validation=following.on_validation,
+        on_validation=following.page.on_validation,
         on_row=following.on_row,
     )
 
@@ -269,3 +244,6 @@ def _report(prepared: Prepared, exported: Exported) -> None:
             "split": "val",
         },
     )
+
+
+__all__ = ["TrainResult", "TrainSettings", "train"]

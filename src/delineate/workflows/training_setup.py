@@ -44,8 +44,6 @@ class TrainSettings:
         name: of the bundle; the run's folder name when left out.
         find: search learning rate and batch size before the first step.
         devices: processes on this machine, one for each GPU, or parts of the CPU.
-        nodes: machines; the same command is started on each.
-        rendezvous: ``host:port`` of the first machine, where there are several.
         mlflow: address of an MLflow server, or None.
         command: the command line, for the record.
         spent_s: seconds that the command took before this call; they count in the budget.
@@ -58,8 +56,6 @@ class TrainSettings:
     name: str | None = None
     find: bool = False
     devices: int = 1
-    nodes: int = 1
-    rendezvous: str | None = None
     mlflow: str | None = None
     command: str = ""
     spent_s: float = 0.0
@@ -139,12 +135,12 @@ def _refuse_other_dataset(out: Path, fingerprint: str) -> None:
 
 
 def _refuse_uneven(plan: Plan, settings: TrainSettings) -> None:
-    processes = settings.devices * settings.nodes
-    if plan.batch_size % processes:
-        below = plan.batch_size // processes * processes
-        wanted = f"{below} or {below + processes}" if below else f"{processes}"
+    if plan.batch_size % settings.devices:
+        below = plan.batch_size // settings.devices * settings.devices
+        above = below + settings.devices
+        wanted = f"{below} or {above}" if below else f"{above}"
         raise SettingsError(
-            f"{plan.batch_size} crops cannot be shared evenly by {processes} devices",
+            f"{plan.batch_size} crops cannot be shared evenly by {settings.devices} devices",
             where="batch_size",
             mend=f"Set batch_size to {wanted}.",
         )
@@ -232,7 +228,6 @@ def started(prepared: Prepared, began: float) -> Iterator[Clock]:
         "duration": settings.duration.model_dump(),
         "command": settings.command,
         "devices": settings.devices,
-        "nodes": settings.nodes,
         "seed": job.plan.seed,
         "deterministic": job.plan.deterministic,
         "machine": f"{platform.machine()} {platform.system()}, Python {platform.python_version()}",

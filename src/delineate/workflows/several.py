@@ -1,0 +1,87 @@
+"""The steps of a training in several processes; what comes before and after is in one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from delineate.data.class_index import ClassIndex
+from delineate.training.cache import SHARE_OF_MEMORY, SampleCache, memory_bytes
+from delineate.training.check import ReadSamples
+from delineate.training.checkpoint import Progress
+from delineate.training.clock import Clock
+from delineate.training.fit import fit
+from delineate.training.job import Event
+from delineate.training.launch import Worker, launch
+from delineate.training.log import Row
+from delineate.workflows.crops import Crops
+from delineate.workflows.following import page_of
+from delineate.workflows.training_setup import Prepared, UserAugmentation, augmentation_of
+
+
+def fit_together(
+    prepared: Prepared,
+    index: ClassIndex,
+    augmentation: UserAugmentation | None,
+    *,
+    watch: Callable[[Event], None],
+    on_row: Callable[[Row], None],
+) -> Progress:
+    """Take the steps of a training in several processes.
+
+    Args:
+        prepared: the training; its folder is there, and its clock runs.
+        index: where the classes are.
+        augmentation: a user's, in place of the plan's; a function of a module.
+        watch: told about every step and validation.
+        on_row: given every row of ``metrics.csv``.
+
+    Raises:
+        DelineateError: what :func:`delineate.training.fit.fit` and ``launch`` raise.
+    """
+
+    def hear(told: Event | Row) -> None:
+        if isinstance(told, Event):
+            watch(told)
+        else:
+            on_row(told)
+
+    progress = launch(
+        _take_part,
+        (prepared, index, augmentation),
+        folder=prepared.job.run,
+        devices=prepared.settings.devices,
+        watch=hear,
+    )
+    assert progress is not None, "the main process is on this machine, the only one"
+    return progress
+
+
+def _take_part(
+    worker: Worker,
+    prepared: Prepared,
+    index: ClassIndex,
+    augmentation: UserAugmentation | None,
+) -> Progress:
+    """What each process does. It goes on from the last checkpoint, if there is one."""
+    job, world = prepared.job, worker.world
+    limit = int(memory_bytes() * SHARE_OF_MEMORY / world.local_size)
+    samples = ReadSamples(SampleCache(job.read, limit), index)
+    crops = Crops.of(job, samples, augmentation_of(job, augmentation))
+    page = page_of(prepared)
+
+    def watch(event: Event) -> None:
+        if event.kind == "step":
+            page.renew(event.fraction, event.remaining_s)
+        worker.tell(event)
+
+    return fit(
+        job,
+        crops.stream(job, world),
+        resume=True,
+        clock=Clock(Path(job.run) / "clock", 0.0, keeps=world.is_main),
+        world=world,
+        watch=watch,
+        on_validation=page.on_validation,
+        on_row=worker.tell,
+    )
