@@ -33,7 +33,7 @@ def network(architecture: str) -> torch.nn.Module:
 
 
 def cost(architecture: str) -> dict[str, float]:
-    """Parameters in millions and multiply-adds in milliards."""
+    """Parameters in millions and multiply-adds in thousands of millions."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
         model = network(architecture)
         model(torch.zeros(1, CHANNELS, SIDE_PX, SIDE_PX))

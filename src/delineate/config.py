@@ -244,7 +244,9 @@ class Plan(Settings):
         "summed up over the rest. As many as memory holds when left out",
     )
     deterministic: bool = Field(
-        False, description="the same bits in every run on one machine, where that costs speed too"
+        False,
+        description="the same bits in every run on one machine even where that is slower, as far "
+        "as its operations allow; PyTorch names those that do not",
     )
     precision: Literal["auto", "32", "bf16", "fp16"] = Field(
         "auto", description="of the arithmetic; auto takes 16 bits where the hardware is fast in it"

@@ -98,7 +98,7 @@ def _train(run: Path, *, steps: int, world: World, deadly: bool = False) -> Told
 
     kind = _Deadly if deadly else SampleStream
     stream = kind(job.train, _crop, PLAN.batch_size, PLAN.seed, rank=world.rank, world=world.size)
-    clock = Clock(run / "clock" if world.is_main else None, 0.0)
+    clock = Clock(run / "clock", 0.0, keeps=world.is_main)
     fit(job, stream, resume=True, clock=clock, world=world, watch=watch)
     return told
 

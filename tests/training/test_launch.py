@@ -76,19 +76,22 @@ def _interrupted(worker: Worker, folder: Path) -> None:
             worker.tell("a step")
             time.sleep(0.1)
     except KeyboardInterrupt:
+        worker.send("the end")  # which does not raise again
         (folder / f"saved-{worker.world.rank}").touch()
         raise
 
 
 def test_ctrl_c_lets_a_process_save(tmp_path: Path) -> None:
-    def press(_: Any) -> None:
-        if not pressed.is_set():
-            pressed.set()
+    def press(told: Any) -> None:
+        if not heard:
             os.kill(os.getpid(), signal.SIGINT)
+        heard.append(told)
 
-    pressed = threading.Event()
+    heard: list[Any] = []
     with pytest.raises(KeyboardInterrupt):
         launch(_interrupted, (tmp_path,), folder=tmp_path, devices=1, watch=press)
+    assert set(heard[:-1]) == {"a step"}
+    assert heard[-1] == "the end"
     assert [path.name for path in tmp_path.iterdir()] == ["saved-0"]
 
 

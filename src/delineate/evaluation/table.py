@@ -72,7 +72,7 @@ def format_instances(found: InstanceScores) -> Table:
         )
     table.caption = (
         "objects are connected regions; PQ at IoU > 0.5\n"
-        "AP = found / (found + wrong + missed), as in the 2018 Data Science Bowl"
+        "AP = found / (found + wrong + missed), as in DSB-2018"
     )
     return table
 

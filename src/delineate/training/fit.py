@@ -85,7 +85,8 @@ def _settled(*, deterministic: bool) -> Iterator[None]:
     opencv_threads, before = cv2.getNumThreads(), torch.are_deterministic_algorithms_enabled()
     # samples are prepared in threads of our own; OpenCV's would fight the network for its cores
     cv2.setNumThreads(1)
-    torch.use_deterministic_algorithms(deterministic)
+    # PyTorch names what has no deterministic form on a device (on GPUs, some backward passes)
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
     if deterministic:  # read when CUDA's linear algebra starts
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     try:

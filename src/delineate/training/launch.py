@@ -46,12 +46,15 @@ class Worker:
     Attributes:
         world: this process among all.
         restarts: how often all processes have been started again because one died.
-        tell: gives a small picklable object to the ``watch`` of the parent on this machine.
-            Raises KeyboardInterrupt after a Ctrl-C, or when the parent is gone.
+        send: gives a picklable object of less than 4 KB to the ``watch`` of the parent on this
+            machine.
+        tell: the same, and raises KeyboardInterrupt after a Ctrl-C, or when the parent is gone;
+            for where a training can end well.
     """
 
     world: World
     restarts: int
+    send: Callable[[Any], None]
     tell: Callable[[Any], None]
 
 
@@ -106,6 +109,7 @@ def launch(
         tempfile.TemporaryDirectory() as logs,
         _handlers_restored(),
         _quiet(),
+        _fresh_stores(),
         _Relay(watch) as relay,
     ):
         config = _config(Path(logs), folder.name, devices, nodes, rendezvous)
@@ -209,17 +213,20 @@ def _work(
     # a step that is broken off in one process breaks it in all
     signal.signal(signal.SIGINT, lambda *_: pressed.set())
 
-    def tell(event: Any) -> None:
+    def send(told: Any) -> None:
         try:
-            outbox.send(event)  # one write of less than 4 KB: whole or not at all
+            outbox.send(told)  # one write of less than 4 KB: whole or not at all
         except OSError:
             pressed.set()
+
+    def tell(told: Any) -> None:
+        send(told)
         if pressed.is_set():
             raise KeyboardInterrupt
 
     restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     try:
-        result = entry(Worker(world, restarts, tell), *arguments)
+        result = entry(Worker(world, restarts, send, tell), *arguments)
     except (DelineateError, KeyboardInterrupt) as error:
         _leave(verdict, error)
         # as a failure: the others, who may be waiting for this one, are then ended
@@ -341,3 +348,22 @@ def _quiet() -> Iterator[None]:
         for logger, propagate in zip(loggers, before, strict=True):
             logger.removeHandler(handler)
             logger.propagate = propagate
+
+
+@contextmanager
+def _fresh_stores() -> Iterator[None]:
+    """A store of addresses for each start of the processes.
+
+    In PyTorch 2.15 the agent's store serves all starts, and a process that is started again may
+    find there the address of one that is dead, and wait for it.
+    """
+    name = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

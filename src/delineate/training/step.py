@@ -115,12 +115,6 @@ class Stepper:
                 loss = self._gradients(batch, number)
                 break
             except (RuntimeError, MemoryError) as error:
-                if "deterministic" in str(error):
-                    raise RefusedError(
-                        f"has no deterministic form on this device ({str(error)[:160]})",
-                        where=f"step {number}",
-                        mend="Leave --deterministic out, or train on the CPU.",
-                    ) from error
                 if not out_of_memory(error):
                     raise
                 self._shrink(number, min(self.micro_batch, len(batch.images)))

@@ -21,13 +21,15 @@ from delineate.data.augment import Augmentation, SampleAugmentation, as_augmenta
 from delineate.data.dataset import Dataset
 from delineate.data.files import write_text
 from delineate.errors import CheckpointError, OutputError, SettingsError
+from delineate.models.build import resolved
 from delineate.training.clock import Clock
 from delineate.training.environment import environment
 from delineate.training.folder import clear, locked, refuse_folder
 from delineate.training.job import Job
 from delineate.workflows.evaluate import labelled
-from delineate.workflows.first_look import default_plan, look_at, read_alike
+from delineate.workflows.first_look import FirstLook, default_plan, look_at, read_alike
 
+FIVE_STAGES = ("unet", "unet++", "attention-unet", "manet")  # decoders with five widths
 BUNDLE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 UserAugmentation = Callable[..., Mapping[str, np.ndarray]]
 
@@ -112,7 +114,7 @@ def _resumed_plan(out: Path, plan: Plan | None, changes: Mapping[str, Any] | Non
     if not (out / "plan.yaml").exists():
         raise SettingsError("holds no run to resume", where=out, mend="Leave --resume out.")
     saved = load_yaml(out / "plan.yaml", Plan)
-    wanted = with_changes(plan or saved, changes or {}, "the plan")
+    wanted = _with_true_encoder(with_changes(plan or saved, changes or {}, "the plan"))
     if wanted != saved:
         raise SettingsError(
             "was started with another plan", where=out, mend="Leave --plan and plan options out."
@@ -170,7 +172,7 @@ def _job(
 ) -> Job:
     samples = {name: labelled(data, name) for name in ("train", "val")}
     pixels = look_at(samples["train"], data.info)
-    plan = with_changes(plan or default_plan(pixels, changes.get("loss.name")), changes, "the plan")
+    plan = _settled_plan(plan, pixels, changes)
     classes, ignore = data.info.classes, data.info.ignore_index
     if plan.loss.class_weights is not None and len(plan.loss.class_weights) != len(classes):
         raise SettingsError(
@@ -192,6 +194,21 @@ def _job(
         val=samples["val"],
         read=partial(read_alike, info=data.info, first=pixels),
     )
+
+
+def _settled_plan(plan: Plan | None, pixels: FirstLook, changes: Mapping[str, Any]) -> Plan:
+    """The plan that is trained: the default one where none is given, with its changes."""
+    if plan is None:
+        plan = default_plan(pixels, changes.get("loss.name"))
+        if changes.get("model.architecture", "unet") not in FIVE_STAGES:
+            # the default's decoder is a U-Net's
+            changes = {"model.decoder_channels": None, **changes}
+    return _with_true_encoder(with_changes(plan, changes, "the plan"))
+
+
+def _with_true_encoder(plan: Plan) -> Plan:
+    """The plan with the name of the encoder that is really built."""
+    return plan.model_copy(update={"model": resolved(plan.model)})
 
 
 def identity_of(plan: Plan, dataset_sha256: str) -> str:
