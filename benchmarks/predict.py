@@ -16,7 +16,7 @@ from benchmarks.record import shared, write
 from delineate.bundle.import_onnx import ImportOnnxSettings, import_onnx
 from delineate.bundle.load import Bundle, load
 from delineate.types import Images, Output, Prediction, Predictor, PredictorSpec
-from delineate.workflows.evaluate import evaluate
+from delineate.workflows.evaluate import EvaluateSettings, evaluate
 from delineate.workflows.predict import predict
 
 ROUNDS = 3
@@ -78,7 +78,7 @@ def main() -> None:
             predict(bundle, images[:4], Path(folder) / f"warm-{engine}")
             for number in range(ROUNDS):
                 watch.seconds, began = 0.0, time.perf_counter()
-                found = evaluate(bundle, data)
+                found = evaluate(bundle, data, settings=EvaluateSettings(details=False))
                 shares["evaluate"].append(1 - watch.seconds / (time.perf_counter() - began))
                 watch.seconds, began = 0.0, time.perf_counter()
                 predict(bundle, images, Path(folder) / f"{engine}-{number}")

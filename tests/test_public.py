@@ -14,6 +14,7 @@ PUBLIC = [
     "Dataset",
     "DelineateError",
     "Duration",
+    "EvaluateSettings",
     "ImportOnnxSettings",
     "Plan",
     "PredictSettings",

@@ -14,6 +14,7 @@ _PUBLIC = {
     "Dataset": "delineate.data.dataset",
     "DelineateError": "delineate.errors",
     "Duration": "delineate.config",
+    "EvaluateSettings": "delineate.workflows.evaluate",
     "ImportOnnxSettings": "delineate.bundle.import_onnx",
     "Plan": "delineate.config",
     "PredictSettings": "delineate.workflows.predict",

@@ -14,9 +14,9 @@ def run_shown(result: Any) -> Show:
     """Of ``workflows.train.TrainResult``."""
 
     def show(console: Console) -> None:
-        from delineate.evaluation.report import format_table
+        from delineate.evaluation.table import format_table
 
-        console.print(format_table(result.evaluation.scores))
+        console.print(format_table(result.evaluation.scores, details=result.evaluation.details))
         console.print(
             f"{result.steps} steps in {result.elapsed_s:.0f} s; graph and network agree on "
             f"{result.exported.agreement:.3%} of pixels\n"
@@ -30,9 +30,9 @@ def folds_shown(result: Any) -> Show:
     """Of ``workflows.folds.FoldsResult``."""
 
     def show(console: Console) -> None:
-        from delineate.evaluation.report import format_table
+        from delineate.evaluation.table import format_table
 
-        console.print(format_table(result.scores))
+        console.print(format_table(result.scores, details=result.evaluation.details))
         of_folds = ", ".join(f"{done.evaluation.scores.mean_iou:.3f}" for done in result.done)
         console.print(
             "every image by the network that has not seen it; mean IoU of the folds "

@@ -48,7 +48,6 @@ from delineate.evaluation.report_details import (
     range_text,
 )
 from delineate.evaluation.scores import Scores
-from delineate.evaluation.table import format_table as format_table  # cli/train.py has it from here
 
 _PICTURE_SIDE_PX = 420
 _ALPHA = 0.5
