@@ -8,6 +8,7 @@ there, ``--only nuclei/ema`` runs the units whose names begin so.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
@@ -64,6 +65,8 @@ def main() -> None:
     chosen = [unit for unit in units() if unit.name.startswith(begins)]
     if not chosen:
         sys.exit(f"no unit begins with {' or '.join(begins)}; see --list")
+    if wanted.steps is not None:
+        shutil.rmtree(kept, ignore_errors=True)
     died = run_missing(chosen, wanted.work, kept, wanted.steps or STEPS)
     if wanted.steps is None and table.read(kept):
         table.publish(kept)

@@ -135,6 +135,8 @@ def main() -> None:
     if unknown:
         sys.exit(f"there is no unit {', '.join(unknown)}; there are: {', '.join(known)}")
     units = [known[name] for name in wanted.only] if wanted.only else claimed()
+    if wanted.seconds is not None:
+        shutil.rmtree(kept, ignore_errors=True)
     died = run_missing(units, wanted.work, kept, wanted.seconds)
     if wanted.seconds is None and table.read(kept):
         table.publish(kept)

@@ -24,9 +24,11 @@ from delineate.training.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 8
+# Not every network will do: at its random weights MobileNetV2's gradient moves by 3 % when its
+# images move by a millionth, this one's by two millionths (both in float64).
 PLAN = Plan.model_validate(
     {
-        "model": {"encoder": "mobilenet_v2", "decoder_channels": (16, 8, 8, 8, 8)},
+        "model": {"encoder": "tu-convnext_atto", "decoder_channels": (16, 8, 8, 8, 8)},
         "optimiser": {"ema": 0.9},
         "crop_px": 64,
         "batch_size": 4,
@@ -191,7 +193,11 @@ def test_a_killed_process_costs_nothing_but_time(two: tuple[Path, Told], tmp_pat
     told = _launched(_killed, tmp_path)
     run, whole = two
     assert 0 < told[0][0] <= 7  # not from the start
-    assert told == whole[-len(told) :]
+    # the score is of the last validation in this start, so it is missing at first
+    assert [(step, loss) for step, loss, _ in told if loss > 0] == [
+        (step, loss) for step, loss, _ in whole if loss > 0 and step >= told[0][0]
+    ]
+    assert told[-1][2] == whole[-1][2]
     found, wanted = _state(tmp_path), _state(run)
     assert found.keys() == wanted.keys()
     assert [name for name in wanted if not found[name].equal(wanted[name])] == []
