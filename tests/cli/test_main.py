@@ -30,6 +30,7 @@ COMMANDS = [
     ("predict",),
     ("import-onnx",),
     ("serve",),
+    ("runs",),
 ]
 Run = Callable[..., Any]
 
@@ -103,13 +104,14 @@ def test_wrong_usage(delineate: Run, arguments: tuple[str, ...], found: str) -> 
         ),
         (
             "--steps 2 --architecture vnet",
-            "the plan: model.architecture: Input should be 'unet', 'unet++', 'attention-unet' or "
-            "'deeplabv3+' (found 'vnet').",
+            "the plan: model.architecture: Input should be 'unet', 'unet++', 'attention-unet', "
+            "'manet', 'linknet', 'fpn', 'pspnet', 'pan', 'upernet', 'deeplabv3', 'deeplabv3+', "
+            "'deeplabv3-resnet101', 'segformer', 'fast-scnn' or 'ddrnet-23-slim' (found 'vnet').",
         ),
         (
             "--steps 2 --loss hinge",
-            "the plan: loss.name: Input should be 'ce', 'dice', 'ce+dice' or 'focal' (found "
-            "'hinge').",
+            "the plan: loss.name: Value error, 'hinge' is no loss; the terms are ce, focal, ohem, "
+            "dice, tversky, lovasz, boundary, as in ce+0.5*lovasz (found 'hinge').",
         ),
         ("--steps 2 --name a/b", "name: 'a/b' cannot be a bundle's name. Use letters, digits, "
          "dots, dashes and underscores, a letter or digit first."),

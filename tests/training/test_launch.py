@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import distributed
 
 from delineate.errors import EngineError, MaskError, SettingsError
 from delineate.training.launch import VERDICT, Worker, launch, refuse_devices
@@ -185,3 +189,32 @@ def test_an_old_verdict_stops_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("delineate.training.launch.elastic_launch", Agent)
     assert launch(_dying, (), folder=tmp_path, devices=1) is None
+
+
+def _of_two_nodes(worker: Worker) -> tuple[int, int, int]:
+    distributed.init_process_group("gloo")
+    summed = torch.ones(1)
+    distributed.all_reduce(summed)
+    return worker.world.size, worker.world.nodes, int(summed)
+
+
+def as_node(folder: str, port: str) -> None:
+    """What each of two machines runs."""
+    place = f"localhost:{port}"
+    print(launch(_of_two_nodes, (), folder=Path(folder), devices=1, nodes=2, rendezvous=place))
+
+
+@pytest.mark.long
+def test_two_nodes_meet(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    call = f"from tests.training.test_launch import as_node; as_node({str(tmp_path)!r}, {port!r})"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", call]
+    nodes = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    told = [node.communicate(timeout=250)[0] for node in nodes]
+    assert sorted(told) == ["(2, 2, 2)\n", "None\n"]  # the main process is on one of them

@@ -38,7 +38,8 @@ def model_card(manifest: Manifest) -> str:
     ]
     scores = manifest.variants["float32"].scores
     if scores:
-        lines += ["| score on the validation split | value |", "| --- | --- |"]
+        on = "held-out images" if "members" in manifest.provenance else "the validation split"
+        lines += [f"| score on {on} | value |", "| --- | --- |"]
         lines += [
             f"| {name} | {'-' if value is None else format(value, '.4f')} |"
             for name, value in scores.items()

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Literal
 
 import cv2
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 from delineate.errors import SettingsError
 from delineate.evaluation.evaluate import Evaluation
@@ -33,6 +35,7 @@ from delineate.types import Image, LabelMap
 VALIDATION_SHARE = 0.1  # of a time budget, at most, goes into validations before the last
 EXPORT_S = 25.0  # kept of a time budget for export and report: a U-Net on two busy cores
 _LOGGED_EVERY = 10  # steps
+_ALONE = timedelta(minutes=10)  # that a process waits for the others: one may draw a page
 
 
 def fit(
@@ -104,6 +107,12 @@ class _Decision:
     save: bool = False
 
 
+def _strategy(world: World) -> str | DDPStrategy:
+    if world.size == 1:
+        return "auto"
+    return DDPStrategy(timeout=_ALONE, gradient_as_bucket_view=True)
+
+
 class _Loop:
     """The state of a running training."""
 
@@ -118,7 +127,7 @@ class _Loop:
             accelerator="auto",
             devices=world.local_size,
             num_nodes=world.nodes,
-            strategy="ddp" if world.size > 1 else "auto",
+            strategy=_strategy(world),
             precision=name,  # type: ignore[arg-type]
         )
         self.fabric.launch()
@@ -159,6 +168,7 @@ class _Loop:
         crop_px = self.job.plan.crop_px
         activation = activation_bytes(self.module, self.job.channels, crop_px)
         fitting = crops_that_fit(self.module, activation, memory // self._sharing(device))
+        fitting = min(self.world.from_all(fitting))  # gradients are exchanged at the same crops
         if fitting >= part:
             return part
         once = max(fitting, 1)

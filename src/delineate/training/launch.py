@@ -6,7 +6,6 @@ import json
 import logging
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -170,8 +170,8 @@ def refuse_devices(devices: int, *, nodes: int = 1, rendezvous: str | None = Non
 
 def _refuse_unsendable(entry: Callable[..., Any], arguments: Sequence[Any]) -> None:
     try:
-        pickle.dumps((entry, *arguments))
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        ForkingPickler.dumps((entry, *arguments))  # as a process that is started gets them
+    except Exception as error:  # whatever an argument's own class raises
         raise SettingsError(
             f"not everything can be sent to other processes ({error})",
             where="--devices",

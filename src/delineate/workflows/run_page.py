@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from delineate.evaluation.page import (
     section,
 )
 from delineate.training.history import Validation, append_history, read_history
+from delineate.workflows.find import FIND, find_section
 from delineate.workflows.run_pictures import PICTURES_STYLE, RunPictures, filmstrips, legend
 from delineate.workflows.run_plots import (
     PLOT_STYLE,
@@ -145,6 +147,7 @@ def write_run_page(run: Path, state: RunState) -> None:
         _classes(record),
         _samples(record),
         _time(record),
+        _find(run),
         _facts(record),
         _plan(record),
     ]
@@ -283,6 +286,13 @@ def _time(record: RunRecord) -> Html:
     if record.result is not None:
         intro = f"From start to bundle. The steps waited {waited} of their time for data."
     return section("Where the time went", time_bar(seconds), escape(intro))
+
+
+def _find(run: Path) -> Html:
+    """The search for learning rate and batch size, where there was one."""
+    if not (run / FIND).exists():
+        return Html("")
+    return find_section(json.loads((run / FIND).read_text(encoding="utf-8")))
 
 
 def _facts(record: RunRecord) -> Html:

@@ -140,11 +140,7 @@ def _with_found(prepared: Prepared, stream: SampleStream) -> Prepared:
     """The training with the learning rate and the batch size that a search finds."""
     job = prepared.job
     found = find_and_note(job, stream)
-    plan = with_changes(
-        job.plan,
-        {"optimiser.learning_rate": found.learning_rate, "batch_size": found.batch_size},
-        "--find",
-    )
+    plan = with_changes(job.plan, found.changes, "--find")
     write_text(job.run / "plan.yaml", dump_yaml(plan))
     job = replace(job, plan=plan, identity=identity_of(plan, prepared.dataset_sha256))
     return replace(prepared, job=job)
