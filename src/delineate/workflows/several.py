@@ -11,8 +11,9 @@ from delineate.training.check import ReadSamples
 from delineate.training.checkpoint import Progress
 from delineate.training.clock import Clock
 from delineate.training.fit import fit
+from delineate.training.history import add_warning
 from delineate.training.job import Event
-from delineate.training.launch import Worker, launch
+from delineate.training.launch import RESTARTS, Worker, launch
 from delineate.training.log import Row
 from delineate.workflows.crops import Crops
 from delineate.workflows.following import page_of
@@ -69,6 +70,12 @@ def _take_part(
     samples = ReadSamples(SampleCache(job.read, limit), index)
     crops = Crops.of(job, samples, augmentation_of(job, augmentation))
     page = page_of(prepared)
+    if world.is_main and worker.restarts:
+        add_warning(
+            job.run,
+            "A process ended before its time, and all went on from the last checkpoint (restart "
+            f"{worker.restarts} of {RESTARTS}).",
+        )
 
     def watch(event: Event) -> None:
         if event.kind == "step":
@@ -83,5 +90,5 @@ def _take_part(
         world=world,
         watch=watch,
         on_validation=page.on_validation,
-        on_row=worker.tell,
+        on_row=worker.send,  # told without a word about Ctrl-C, which ends between steps alone
     )
