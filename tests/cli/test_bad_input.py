@@ -77,6 +77,21 @@ def test_an_absent_plan(wrong: Run, trained: Any, tmp_path: Path) -> None:
     assert message == f"{tmp_path / 'plan.yaml'}: no such file."
 
 
+@pytest.mark.parametrize(
+    ("devices", "found"),
+    [
+        (0, "--devices: 0 cannot train anything. Use 1 or more."),
+        (9999, "--devices: 9999 are wanted, and "),
+    ],
+)
+def test_devices_that_are_not_there(
+    wrong: Run, trained: Any, tmp_path: Path, devices: int, found: str
+) -> None:
+    arguments = ("train", trained.dataset, "-o", tmp_path / "run", "--steps", "2")
+    assert wrong(*arguments, "--devices", devices).startswith(found)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("command", ["evaluate", "predict", "serve"])
 def test_an_altered_bundle(wrong: Run, trained: Any, tmp_path: Path, command: str) -> None:
     bundle = tmp_path / "altered.bundle"

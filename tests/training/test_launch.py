@@ -128,7 +128,7 @@ def test_a_process_that_always_dies_ends_the_launch(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"devices": 3}, "--devices: 3 are wanted, and 2 cores are here. Use --devices 2."),
-        ({"devices": 0}, "--devices and --nodes: 0 is no number of them."),
+        ({"devices": 0}, "--devices: 0 cannot train anything. Use 1 or more."),
         (
             {"devices": 1, "nodes": 2},
             "--rendezvous: 2 nodes have to meet at HOST:PORT, not at no place. Name one of the "

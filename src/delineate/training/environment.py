@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from delineate.training.cache import memory_bytes
+from delineate.training.devices import available_cores
 
 PACKAGES = (
     "delineate",
@@ -43,7 +44,7 @@ def environment() -> dict[str, Any]:
         "packages": _versions(),
         "commit": _commit(Path(__file__).parent),
         "cpu": _cpu(_CPU_INFO),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "cores": available_cores(),
         "memory_bytes": memory_bytes(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "cuda": torch.version.cuda,

@@ -141,9 +141,8 @@ def refuse_devices(devices: int, *, nodes: int = 1, rendezvous: str | None = Non
         SettingsError: that is so.
     """
     if devices < 1 or nodes < 1:
-        raise SettingsError(
-            f"{min(devices, nodes)} is no number of them", where="--devices and --nodes"
-        )
+        few, where = (devices, "--devices") if devices < 1 else (nodes, "--nodes")
+        raise SettingsError(f"{few} cannot train anything", where=where, mend="Use 1 or more.")
     there = torch.cuda.device_count() if torch.cuda.is_available() else available_cores()
     if devices > there:
         kind = "GPUs" if torch.cuda.is_available() else "cores"

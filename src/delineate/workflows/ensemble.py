@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from delineate.bundle.load import load
-from delineate.bundle.manifest import ClassInfo, InputInfo, Manifest
 from delineate.config import with_changes
 from delineate.data.dataset import Sample
-from delineate.export import Exported, HeldOut, draft_manifest, export_bundle
+from delineate.export import Exported, HeldOut, export_bundle
 from delineate.models.ensemble import Ensemble, Member, mean_normalisation
 from delineate.training.checkpoint import load_checkpoint
+from delineate.workflows.drafting import drafted
 from delineate.workflows.parts import Done
 from delineate.workflows.training_setup import Prepared
 
@@ -35,39 +35,23 @@ def export_ensemble(
         CheckpointError: a network is damaged.
         RefusedError: the graph gives something else than the networks.
     """
-    job, data = prepared.job, prepared.data
+    job, images = prepared.job, _images(done)
     members = [_member(prepared, each) for each in done]
     common = mean_normalisation([member.normalisation for member in members])
     module = Ensemble(members, common)
-    draft: Manifest = draft_manifest(
-        name=prepared.name,
-        task=job.task,
-        classes=tuple(
-            ClassInfo(id=i, name=name, colour=data.colours[i]) for i, name in enumerate(job.classes)
-        ),
-        ignore_index=job.ignore_index,
-        input=InputInfo(
-            channels=job.channels,
-            dtype=job.dtype,
-            multiple_of=job.spec(module).multiple_of,
-            pixel_size_um=data.info.pixel_size_um,
-            normalisation=common,
-        ),
-        tiling=job.plan.tiling,
-        postprocessing=job.plan.postprocessing,
-        provenance={
-            "dataset_sha256": prepared.dataset_sha256,
-            "training_images": len(_images(done)),
-            **notes,
-            "plan": done[0].part.plan.model_dump(mode="json"),
-            "licence": "that of the training data and of the encoder's weights, if pretrained",
-        },
+    draft = drafted(
+        prepared,
+        plan=done[0].part.plan,
+        normalisation=common,
+        multiple_of=job.spec(module).multiple_of,
+        training_images=len(images),
+        notes=notes,
     )
     return export_bundle(
         module,
         draft,
         prepared.bundle,
-        val=_images(done),
+        val=images,
         read=job.read,
         force=True,
         canary=prepared.settings.canary,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from delineate.data.class_index import ClassIndex
 from delineate.training.cache import SHARE_OF_MEMORY, SampleCache, memory_bytes
@@ -86,7 +85,7 @@ def _take_part(
         job,
         crops.stream(job, world),
         resume=True,
-        clock=Clock(Path(job.run) / "clock", 0.0, keeps=world.is_main),
+        clock=Clock(job.run / "clock", 0.0, keeps=world.is_main),
         world=world,
         watch=watch,
         on_validation=page.on_validation,

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from delineate.bundle.load import load
-from delineate.bundle.manifest import ClassInfo, InputInfo, Manifest
+from delineate.bundle.manifest import Manifest
 from delineate.config import Plan, dump_yaml, with_changes
 from delineate.data.dataset import Dataset
 from delineate.data.files import write_text
 from delineate.evaluation.evaluate import Evaluation
 from delineate.evaluation.report import write_report
-from delineate.export import Exported, draft_manifest, export_bundle
+from delineate.export import Exported, export_bundle
 from delineate.training.check import ReadSamples, read_all
 from delineate.training.checkpoint import Progress, check_checkpoint, load_checkpoint
 from delineate.training.clock import Clock
@@ -27,6 +27,7 @@ from delineate.training.job import Event
 from delineate.training.stream import SampleStream
 from delineate.training.trackers import check_address
 from delineate.workflows.crops import Crops
+from delineate.workflows.drafting import drafted
 from delineate.workflows.evaluate import predict_with
 from delineate.workflows.find import FIND, find_and_note
 from delineate.workflows.following import Following, followed
@@ -140,7 +141,9 @@ def _with_found(prepared: Prepared, stream: SampleStream) -> Prepared:
     """The training with the learning rate and the batch size that a search finds."""
     job = prepared.job
     found = find_and_note(job, stream)
-    plan = with_changes(job.plan, found.changes, "--find")
+    devices = prepared.settings.devices
+    evenly = max(found.batch_size // devices, 1) * devices
+    plan = with_changes(job.plan, {**found.changes, "batch_size": evenly}, "--find")
     write_text(job.run / "plan.yaml", dump_yaml(plan))
     job = replace(job, plan=plan, identity=identity_of(plan, prepared.dataset_sha256))
     return replace(prepared, job=job)
@@ -188,31 +191,15 @@ def _fit(
 
 
 def _export(prepared: Prepared) -> Exported:
-    job, data = prepared.job, prepared.data
+    job = prepared.job
     module = job.build()
     load_checkpoint(job.best if job.best.exists() else job.last, module, None, job.identity)
-    draft = draft_manifest(
-        name=prepared.name,
-        task=job.task,
-        classes=tuple(
-            ClassInfo(id=i, name=name, colour=data.colours[i]) for i, name in enumerate(job.classes)
-        ),
-        ignore_index=job.ignore_index,
-        input=InputInfo(
-            channels=job.channels,
-            dtype=job.dtype,
-            multiple_of=job.spec(module).multiple_of,
-            pixel_size_um=data.info.pixel_size_um,
-            normalisation=job.normalisation,
-        ),
-        tiling=job.plan.tiling,
-        postprocessing=job.plan.postprocessing,
-        provenance={
-            "dataset_sha256": prepared.dataset_sha256,
-            "training_images": len(job.train),
-            "plan": job.plan.model_dump(mode="json"),
-            "licence": "that of the training data and of the encoder's weights, if pretrained",
-        },
+    draft = drafted(
+        prepared,
+        plan=job.plan,
+        normalisation=job.normalisation,
+        multiple_of=job.spec(module).multiple_of,
+        training_images=len(job.train),
     )
     return export_bundle(
         module,

@@ -26,6 +26,7 @@ from delineate.training.clock import Clock
 from delineate.training.environment import environment
 from delineate.training.folder import clear, locked, refuse_folder
 from delineate.training.job import Job
+from delineate.training.launch import refuse_devices
 from delineate.workflows.evaluate import labelled
 from delineate.workflows.first_look import FirstLook, default_plan, look_at, read_alike
 
@@ -93,10 +94,13 @@ def prepare(
 
     Raises:
         DatasetError: a split is missing.
-        SettingsError: the plan does not fit the dataset, or there is nothing to resume.
+        SettingsError: the plan does not fit the dataset, the devices are not there, or there is
+            nothing to resume.
         CheckpointError: what should be resumed was trained on other files.
         OutputError: ``out`` exists and neither ``resume`` nor ``force`` is set, or is no run.
     """
+    if settings.devices != 1:
+        refuse_devices(settings.devices)
     if settings.resume:
         plan = _resumed_plan(out, plan, changes)
     else:
