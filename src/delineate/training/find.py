@@ -15,6 +15,7 @@ from lightning_fabric import Fabric
 
 from delineate.errors import RefusedError
 from delineate.training.job import Job
+from delineate.training.settled import settled
 from delineate.training.step import Stepper, precision
 from delineate.training.stream import Batch, SampleStream
 from delineate.training.world import World
@@ -117,7 +118,7 @@ def find(job: Job, stream: SampleStream, *, limit_s: float) -> Found:
     began = time.monotonic()
     fabric = Fabric(accelerator="auto", devices=1, precision=_precision(job))
     fabric.launch()
-    with closing(stream.batches(0)) as batches:
+    with settled(deterministic=job.plan.deterministic), closing(stream.batches(0)) as batches:
         speeds = _speeds(job, fabric, batches, SPEED_SHARE * limit_s)
         batch_size = best_size(speeds, job.plan.batch_size)
         left_s = limit_s - (time.monotonic() - began)

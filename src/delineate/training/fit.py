@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,7 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal
 
-import cv2
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
@@ -26,6 +24,7 @@ from delineate.training.job import Event, Job
 from delineate.training.log import Row, RunLog
 from delineate.training.memory import activation_bytes, crops_that_fit
 from delineate.training.schedule import StepCount, TimeBudget, learning_rate_factor
+from delineate.training.settled import settled
 from delineate.training.step import Stepper, autocast_type, precision
 from delineate.training.stream import SampleStream
 from delineate.training.validate import label_images, validate
@@ -76,27 +75,10 @@ def fit(
         rewind_history(job.run, loop.state.step)
     with (
         RunLog(job.run, loop.state.step, on_row) if world.is_main else nullcontext() as log,
-        _settled(deterministic=job.plan.deterministic),
+        settled(deterministic=job.plan.deterministic),
     ):
         loop.run(log, stream)
     return loop.state
-
-
-@contextmanager
-def _settled(*, deterministic: bool) -> Iterator[None]:
-    """What PyTorch and OpenCV are told for the time of a training."""
-    opencv_threads, before = cv2.getNumThreads(), torch.are_deterministic_algorithms_enabled()
-    # samples are prepared in threads of our own; OpenCV's would fight the network for its cores
-    cv2.setNumThreads(1)
-    # PyTorch names what has no deterministic form on a device (on GPUs, some backward passes)
-    torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    if deterministic:  # read when CUDA's linear algebra starts
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(opencv_threads)
-        torch.use_deterministic_algorithms(before)
 
 
 @dataclass(frozen=True)
