@@ -32,12 +32,10 @@ def write(
     details: Mapping[str, object] | None = None,
 ) -> None:
     """Write the result and print its figures."""
-    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     document = {
         "claim": claim,
         "command": shlex.join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]]),
-        "commit": commit,
+        "commit": commit(),
         "date": datetime.now(UTC).date().isoformat(),
         "hardware": {
             "processor": _processor(),
@@ -52,6 +50,12 @@ def write(
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
     print(json.dumps(document, indent=2))
+
+
+def commit() -> str:
+    """The commit that is measured."""
+    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _processor() -> str:

@@ -22,14 +22,13 @@ from benchmarks.accuracy.process import UnitError, python, run
 def run_missing(wanted: list[Unit], work: Path, kept: Path, steps: int) -> list[str]:
     """Run what has no result yet; gives the names of the units that died."""
     died = []
-    kept.mkdir(parents=True, exist_ok=True)
     for unit in wanted:
         if unit.result(kept) is not None:
             continue
         began = time.monotonic()
         print(f"{unit.name}: begun", flush=True)
         log = work / "logs" / f"{unit.name.replace('/', '-')}.txt"
-        command = [python(), "-m", "benchmarks.ablation.unit", unit.name, work, unit.file(kept)]
+        command = [python(), "-m", "benchmarks.ablation.unit", unit.name, work, kept]
         try:
             run([*command, str(steps)], log)
         except UnitError as error:

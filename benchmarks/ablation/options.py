@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from benchmarks.kept import KeptUnit
 from benchmarks.record import RESULTS
 
 KEPT = RESULTS / "ablation"
@@ -63,7 +62,7 @@ OPTIONS = (
 
 
 @dataclass(frozen=True)
-class Unit:
+class Unit(KeptUnit):
     """One training of an option on a dataset with a seed."""
 
     dataset: str
@@ -78,17 +77,6 @@ class Unit:
     @property
     def baseline(self) -> Unit:
         return Unit(self.dataset, OPTIONS[0], self.seed)
-
-    def file(self, kept: Path) -> Path:
-        return kept / f"{self.name.replace('/', '-')}.json"
-
-    def result(self, kept: Path) -> dict[str, Any] | None:
-        """What the unit came to, or None before it ran."""
-        path = self.file(kept)
-        if not path.exists():
-            return None
-        document: dict[str, Any] = json.loads(path.read_text())
-        return document
 
 
 def units() -> list[Unit]:

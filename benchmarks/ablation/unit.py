@@ -127,7 +127,7 @@ def main() -> None:
     name, work, out, steps = sys.argv[1:]
     torch.set_num_threads(THREADS)
     unit = next(unit for unit in units() if unit.name == name)
-    Path(out).write_text(json.dumps(run(unit, Path(work), int(steps)), indent=2) + "\n")
+    unit.keep(run(unit, Path(work), int(steps)), Path(out))
 
 
 if __name__ == "__main__":

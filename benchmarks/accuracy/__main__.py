@@ -12,10 +12,8 @@ on where it stopped. ``--list`` shows what is there, ``--only nuclei/0/nnunet`` 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,7 +26,7 @@ from benchmarks.accuracy.datasets import Split, load_split, write_dataset
 from benchmarks.accuracy.process import UnitError, warm_up
 from benchmarks.accuracy.score import headline, score
 from benchmarks.accuracy.units import KEPT, Unit, claimed, extra
-from benchmarks.record import ROOT
+from benchmarks.record import commit
 from delineate.errors import DelineateError
 
 
@@ -69,15 +67,8 @@ def run(unit: Unit, root: Path, kept: Path, budget_s: float) -> None:
         "commit": commit(),
         "date": datetime.now(UTC).date().isoformat(),
     }
-    kept.mkdir(parents=True, exist_ok=True)
-    unit.file(kept).write_text(json.dumps(result, indent=2) + "\n")
+    unit.keep(result, kept)
     print(f"{unit.name}: {result['score']:.4f}, {found['steps']} steps, {found['wall_s']} s")
-
-
-def commit() -> str:
-    """The commit that is measured."""
-    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-    return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def show(kept: Path) -> None:

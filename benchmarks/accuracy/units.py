@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
+from benchmarks.kept import KeptUnit
 from benchmarks.record import RESULTS
 
 PEERS = ("delineate", "nnunet", "smp")
@@ -22,7 +20,7 @@ KEPT = RESULTS / "accuracy"
 
 
 @dataclass(frozen=True)
-class Unit:
+class Unit(KeptUnit):
     """One training.
 
     Attributes:
@@ -55,17 +53,6 @@ class Unit:
     def left_s(self) -> float:
         """How long the whole unit takes, roughly."""
         return self.budget_s + ASIDE_S[self.peer]
-
-    def file(self, kept: Path) -> Path:
-        return kept / f"{self.name.replace('/', '-')}.json"
-
-    def result(self, kept: Path) -> dict[str, Any] | None:
-        """What the unit came to, or None before it ran."""
-        path = self.file(kept)
-        if not path.exists():
-            return None
-        document: dict[str, Any] = json.loads(path.read_text())
-        return document
 
 
 def claimed() -> list[Unit]:
