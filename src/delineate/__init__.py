@@ -25,6 +25,7 @@ _PUBLIC = {
     "TrainSettings": "delineate.workflows.train",
     "evaluate": "delineate.workflows.evaluate",
     "import_onnx": "delineate.bundle.import_onnx",
+    "join": "delineate.workflows.join",
     "load": "delineate.bundle.load",
     "predict": "delineate.workflows.predict",
     "segment": "delineate.tiling.segment",

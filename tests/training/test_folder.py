@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from delineate.errors import OutputError
-from delineate.training.folder import LOCK, clear, locked, refuse_folder
+from delineate.errors import OutputError, SettingsError
+from delineate.training.folder import LOCK, await_joinable, clear, joinable, locked, refuse_folder
 
 
 def refusal(out: Path, *, force: bool) -> str:
@@ -78,3 +78,15 @@ def test_what_is_removed(tmp_path: Path) -> None:
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["checkpoints", "none.bundle", "notes.txt"]
     assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_machines_are_taken_in_while_a_training_says_so(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError):
+        await_joinable(tmp_path, 0.0)
+    with joinable(tmp_path):
+        await_joinable(tmp_path, 0.0)
+        await_joinable(tmp_path, 0.0)
+    with pytest.raises(SettingsError):
+        await_joinable(tmp_path, 0.0)
+    with joinable(tmp_path):  # another training
+        await_joinable(tmp_path, 0.0)

@@ -185,23 +185,46 @@ def test_an_old_verdict_stops_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
 
         def __call__(self, *_: object) -> dict[int, str]:
             assert not (tmp_path / VERDICT).exists()
-            return {1: "of another node's main process there is nothing here"}
+            return {1: "of the machine that leads"}
 
     monkeypatch.setattr("delineate.training.launch.elastic_launch", Agent)
-    assert launch(_dying, (), folder=tmp_path, devices=1) is None
+    assert launch(_dying, (), folder=tmp_path, devices=1) == "of the machine that leads"
 
 
-def _of_two_nodes(worker: Worker) -> tuple[int, int, int]:
+def test_a_machine_that_joins_leaves_the_word_and_has_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / VERDICT).write_text('{"kind": "KeyboardInterrupt"}')
+
+    class Agent:
+        def __init__(self, config: object, work: object) -> None: ...
+
+        def __call__(self, *_: object) -> dict[int, str]:
+            assert (tmp_path / VERDICT).exists()  # the other machine's, a moment ago
+            return {1: "its own process's"}
+
+    monkeypatch.setattr("delineate.training.launch.elastic_launch", Agent)
+    place: dict[str, Any] = {"nodes": 2, "rendezvous": "node1:29400"}
+    with pytest.raises(KeyboardInterrupt):
+        launch(_dying, (), folder=tmp_path, devices=1, leads=False, **place)
+    (tmp_path / VERDICT).unlink()
+    monkeypatch.setattr(Agent, "__call__", lambda *_: {1: "its own process's"})
+    assert launch(_dying, (), folder=tmp_path, devices=1, leads=False, **place) is None
+
+
+def _of_two_nodes(worker: Worker, leads: bool) -> tuple[int, int, int]:
     distributed.init_process_group("gloo")
     summed = torch.ones(1)
     distributed.all_reduce(summed)
+    assert worker.world.is_main is leads
+    assert worker.world.from_main(leads) is True
     return worker.world.size, worker.world.nodes, int(summed)
 
 
-def as_node(folder: str, port: str) -> None:
+def as_node(folder: str, port: str, leads: bool) -> None:
     """What each of two machines runs."""
-    place = f"localhost:{port}"
-    print(launch(_of_two_nodes, (), folder=Path(folder), devices=1, nodes=2, rendezvous=place))
+    words: dict[str, Any] = {"nodes": 2, "rendezvous": f"localhost:{port}", "leads": leads}
+    print(launch(_of_two_nodes, (leads,), folder=Path(folder), devices=1, **words))
 
 
 @pytest.mark.long
@@ -209,12 +232,16 @@ def test_two_nodes_meet(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
-    call = f"from tests.training.test_launch import as_node; as_node({str(tmp_path)!r}, {port!r})"
+    module = "from tests.training.test_launch import as_node"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", call]
     nodes = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
+        subprocess.Popen(
+            [sys.executable, "-c", f"{module}; as_node({str(tmp_path)!r}, {port!r}, {leads})"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for leads in (False, True)
     ]
     told = [node.communicate(timeout=250)[0] for node in nodes]
-    assert sorted(told) == ["(2, 2, 2)\n", "None\n"]  # the main process is on one of them
+    assert told == ["None\n", "(2, 2, 2)\n"]  # whichever of them has rank 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -33,3 +35,4 @@ def test_the_environment_of_torchrun_is_read(monkeypatch: pytest.MonkeyPatch) ->
     world = world_from_environment()
     assert world == World(rank=5, size=8, local_size=4)
     assert (world.nodes, world.is_main) == (2, False)
+    assert replace(world, main=5).is_main

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from delineate.cli import bundles, data, demo, evaluate, predict, runs, serve, train
+from delineate.cli import bundles, data, demo, evaluate, join, predict, runs, serve, train
 from delineate.cli.console import Interrupted, emit_error, err, report_error
 from delineate.errors import DelineateError, OutputError
 
@@ -27,6 +27,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
+app.command("join")(join.join)
 app.command("runs")(runs.runs)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)

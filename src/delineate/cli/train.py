@@ -50,6 +50,10 @@ def train(
         bool, typer.Option("--curve", help="Would more labels help, or a larger network?")
     ] = False,
     devices: Annotated[int, typer.Option(help="GPUs, or processes on a CPU.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Machines; the others run delineate join.")] = 1,
+    rendezvous: Annotated[
+        str | None, typer.Option(help="HOST:PORT where the machines meet, one of them.")
+    ] = None,
     mlflow: Annotated[str | None, typer.Option(help="Address of an MLflow server.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the bundle.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT.")] = False,
@@ -90,11 +94,13 @@ def train(
         name=name,
         find=find,
         devices=devices,
+        nodes=nodes,
+        rendezvous=rendezvous,
         mlflow=mlflow,
         command=shlex.join(["delineate", *sys.argv[1:]]),
         spent_s=time.monotonic() - started,
     )
-    _refuse_together(folds, curve=curve)
+    _refuse_together(folds, curve=curve, nodes=nodes)
     with how_to_resume(out), Watching() as watching, after_a_step(watching) as watch:
         common: dict[str, Any] = {
             "plan": base,
@@ -120,7 +126,13 @@ def train(
     emit(result.to_dict(), as_json=as_json, show=show)
 
 
-def _refuse_together(folds: int | None, *, curve: bool) -> None:
+def _refuse_together(folds: int | None, *, curve: bool, nodes: int) -> None:
+    if nodes > 1 and (folds is not None or curve):
+        raise SettingsError(
+            f"{'--curve' if curve else '--folds'} holds several trainings, and machines join one",
+            where="--nodes",
+            mend="Leave --nodes out; --devices goes with it.",
+        )
     if folds is not None and curve:
         raise SettingsError(
             "--folds and --curve are two answers to two questions",

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from delineate.errors import OutputError
+from delineate.errors import OutputError, SettingsError
 
 LOCK = ".lock"
+READY = ".ready"  # locked while machines may join the training
 _MARKERS = frozenset({"plan.yaml", "run.json"})  # one of them makes a folder a run
+_LOOK_AGAIN_S = 0.5
 _FILES = (
     "clock",
     "find.json",
@@ -76,6 +79,38 @@ def locked(out: Path) -> Iterator[None]:
         except OSError as error:
             raise OutputError(f"cannot be locked ({error.strerror})", where=out) from error
         yield
+
+
+@contextmanager
+def joinable(out: Path) -> Iterator[None]:
+    """Let other machines take part in the training in ``out``, which is locked and described."""
+    with (out / READY).open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # waits for one that just looks
+        yield
+
+
+def await_joinable(out: Path, limit_s: float) -> None:
+    """Wait until a training in ``out`` takes other machines in.
+
+    Raises:
+        SettingsError: none did so in time.
+    """
+    until = time.monotonic() + limit_s
+    while True:
+        if (out / READY).exists():
+            with (out / READY).open("rb") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return
+        if time.monotonic() > until:
+            raise SettingsError(
+                f"has been waited for {limit_s:g} s, and no training there took machines in",
+                where=out,
+                mend="Start delineate train with --nodes and --rendezvous on one machine, and see "
+                "that this one has the same folder there.",
+            )
+        time.sleep(_LOOK_AGAIN_S)
 
 
 def clear(out: Path, *, all_of_it: bool) -> None:

@@ -12,7 +12,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -28,6 +28,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from delineate import errors
 from delineate.errors import DelineateError, EngineError, SettingsError
 from delineate.training.devices import available_cores
+from delineate.training.leading import agreed_main
 from delineate.training.world import World, world_from_environment
 
 T = TypeVar("T")
@@ -66,6 +67,7 @@ def launch(
     devices: int,
     nodes: int = 1,
     rendezvous: str | None = None,
+    leads: bool = True,
     watch: Callable[[Any], None] | None = None,
 ) -> T | None:
     """Run ``entry`` in several processes until all of them have returned.
@@ -85,11 +87,12 @@ def launch(
         devices: processes on this machine, one for each GPU; without GPUs they share the cores.
         nodes: machines; each runs this call with the same arguments.
         rendezvous: ``HOST:PORT``, HOST being one of the nodes; for several nodes.
+        leads: the main process is on this machine; so on one of them.
         watch: called with what ``entry`` tells, in another thread. What it raises ends the
             training and is raised here.
 
     Returns:
-        what the main process returned; None on a node that has not the main process.
+        what the main process returned; None on a node that does not lead.
 
     Raises:
         DelineateError: raised by ``entry`` in one of the processes.
@@ -102,7 +105,8 @@ def launch(
     refuse_devices(devices, nodes=nodes, rendezvous=rendezvous)
     _refuse_unsendable(entry, arguments)
     verdict = folder / VERDICT
-    verdict.unlink(missing_ok=True)
+    if leads:
+        verdict.unlink(missing_ok=True)
     results: dict[int, T] = {}
     received: SignalException | None = None
     with (
@@ -114,7 +118,9 @@ def launch(
     ):
         config = _config(Path(logs), folder.name, devices, nodes, rendezvous)
         try:
-            results = elastic_launch(config, _work)(entry, arguments, verdict, relay.outbox)
+            results = elastic_launch(config, _work)(
+                entry, arguments, verdict, relay.outbox, nodes > 1, leads
+            )
         except SignalException as error:
             received = error
         except ChildFailedError as error:
@@ -131,7 +137,7 @@ def launch(
         raise KeyboardInterrupt
     if judged is not None:
         raise judged
-    return results.get(0)
+    return results[min(results)] if leads else None
 
 
 def refuse_devices(devices: int, *, nodes: int = 1, rendezvous: str | None = None) -> None:
@@ -198,7 +204,12 @@ def _config(
 
 
 def _work(
-    entry: Callable[..., T], arguments: Sequence[Any], verdict: Path, outbox: Connection
+    entry: Callable[..., T],
+    arguments: Sequence[Any],
+    verdict: Path,
+    outbox: Connection,
+    several_nodes: bool,
+    leads: bool,
 ) -> T | None:
     """What runs in each process. One that should not be started again leaves a verdict."""
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # stdout is the parent's, for its result
@@ -225,6 +236,9 @@ def _work(
 
     restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     try:
+        if several_nodes:
+            main = agreed_main(verdict.parent, leads=leads, rank=world.rank)
+            world = replace(world, main=main)
         result = entry(Worker(world, restarts, send, tell), *arguments)
     except (DelineateError, KeyboardInterrupt) as error:
         _leave(verdict, error)

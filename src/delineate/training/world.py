@@ -23,18 +23,20 @@ class World:
     waits until the group's timeout.
 
     Attributes:
-        rank: its number, from 0; 0 is the one that decides, logs and writes.
+        rank: its number, from 0.
         size: how many there are.
         local_size: how many of them are on this machine.
+        main: the rank of the one that decides, logs and writes.
     """
 
     rank: int = 0
     size: int = 1
     local_size: int = 1
+    main: int = 0
 
     @property
     def is_main(self) -> bool:
-        return self.rank == 0
+        return self.rank == self.main
 
     @property
     def nodes(self) -> int:
@@ -65,7 +67,7 @@ class World:
         if self.size == 1:
             return value
         box = [value]
-        distributed.broadcast_object_list(box, src=0)
+        distributed.broadcast_object_list(box, src=self.main)
         return box[0]
 
     def from_all(self, value: T) -> list[T]:

@@ -10,6 +10,7 @@ from delineate.training.check import ReadSamples
 from delineate.training.checkpoint import Progress
 from delineate.training.clock import Clock
 from delineate.training.fit import fit
+from delineate.training.folder import joinable
 from delineate.training.history import add_warning
 from delineate.training.job import Event
 from delineate.training.launch import RESTARTS, Worker, launch
@@ -46,15 +47,47 @@ def fit_together(
         else:
             on_row(told)
 
-    progress = launch(
+    with joinable(prepared.job.run):
+        progress = _launched(prepared, index, augmentation, leads=True, watch=hear)
+    assert progress is not None, "the main process is on the machine that leads"
+    return progress
+
+
+def help_to_fit(
+    prepared: Prepared, index: ClassIndex, augmentation: UserAugmentation | None
+) -> None:
+    """Take this machine's part in the steps of a training that another machine leads.
+
+    Args:
+        prepared: as on the machine that leads.
+        index: where the classes are.
+        augmentation: as on the machine that leads.
+
+    Raises:
+        DelineateError: what ``fit_together`` raises on the other machine.
+    """
+    _launched(prepared, index, augmentation, leads=False, watch=None)
+
+
+def _launched(
+    prepared: Prepared,
+    index: ClassIndex,
+    augmentation: UserAugmentation | None,
+    *,
+    leads: bool,
+    watch: Callable[[Event | Row], None] | None,
+) -> Progress | None:
+    settings = prepared.settings
+    return launch(
         _take_part,
         (prepared, index, augmentation),
         folder=prepared.job.run,
-        devices=prepared.settings.devices,
-        watch=hear,
+        devices=settings.devices,
+        nodes=settings.nodes,
+        rendezvous=settings.rendezvous,
+        leads=leads,
+        watch=watch,
     )
-    assert progress is not None, "the main process is on this machine, the only one"
-    return progress
 
 
 def _take_part(

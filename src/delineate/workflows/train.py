@@ -141,8 +141,8 @@ def _with_found(prepared: Prepared, stream: SampleStream) -> Prepared:
     """The training with the learning rate and the batch size that a search finds."""
     job = prepared.job
     found = find_and_note(job, stream)
-    devices = prepared.settings.devices
-    evenly = max(found.batch_size // devices, 1) * devices
+    processes = prepared.settings.processes
+    evenly = max(found.batch_size // processes, 1) * processes
     plan = with_changes(job.plan, {**found.changes, "batch_size": evenly}, "--find")
     write_text(job.run / "plan.yaml", dump_yaml(plan))
     job = replace(job, plan=plan, identity=identity_of(plan, prepared.dataset_sha256))
@@ -174,7 +174,7 @@ def _fit(
     augmentation: UserAugmentation | None,
 ) -> Progress:
     settings = prepared.settings
-    if settings.devices > 1:
+    if settings.processes > 1:
         clock.elapsed_s()  # into its file, from which the processes go on
         return fit_together(
             prepared, samples.index, augmentation, watch=following.pass_on, on_row=following.on_row

@@ -46,7 +46,9 @@ class TrainSettings:
         canary: put a few labelled validation images into the bundle.
         name: of the bundle; the run's folder name when left out.
         find: search learning rate and batch size before the first step.
-        devices: processes on this machine, one for each GPU, or parts of the CPU.
+        devices: processes on each machine, one for each GPU, or parts of the CPU.
+        nodes: machines that train together; the others join by :func:`delineate.workflows.join`.
+        rendezvous: ``HOST:PORT`` where they meet, HOST being one of them.
         mlflow: address of an MLflow server, or None.
         command: the command line, for the record.
         spent_s: seconds that the command took before this call; they count in the budget.
@@ -59,9 +61,16 @@ class TrainSettings:
     name: str | None = None
     find: bool = False
     devices: int = 1
+    nodes: int = 1
+    rendezvous: str | None = None
     mlflow: str | None = None
     command: str = ""
     spent_s: float = 0.0
+
+    @property
+    def processes(self) -> int:
+        """How many train together, on all machines."""
+        return self.devices * self.nodes
 
 
 @dataclass(frozen=True)
@@ -99,8 +108,8 @@ def prepare(
         CheckpointError: what should be resumed was trained on other files.
         OutputError: ``out`` exists and neither ``resume`` nor ``force`` is set, or is no run.
     """
-    if settings.devices != 1:
-        refuse_devices(settings.devices)
+    if settings.processes != 1:
+        refuse_devices(settings.devices, nodes=settings.nodes, rendezvous=settings.rendezvous)
     if settings.resume:
         plan = _resumed_plan(out, plan, changes)
     else:
@@ -109,7 +118,7 @@ def prepare(
     fingerprint = data.fingerprint()
     if settings.resume:
         _refuse_other_dataset(out, fingerprint)
-    job = _job(data, out, plan, {} if settings.resume else changes or {}, fingerprint, settings)
+    job = job_of(data, out, plan, {} if settings.resume else changes or {}, fingerprint, settings)
     _refuse_uneven(job.plan, settings)
     return Prepared(job, data, fingerprint, name, settings)
 
@@ -141,12 +150,12 @@ def _refuse_other_dataset(out: Path, fingerprint: str) -> None:
 
 
 def _refuse_uneven(plan: Plan, settings: TrainSettings) -> None:
-    if plan.batch_size % settings.devices:
-        below = plan.batch_size // settings.devices * settings.devices
-        above = below + settings.devices
+    if plan.batch_size % settings.processes:
+        below = plan.batch_size // settings.processes * settings.processes
+        above = below + settings.processes
         wanted = f"{below} or {above}" if below else f"{above}"
         raise SettingsError(
-            f"{plan.batch_size} crops cannot be shared evenly by {settings.devices} devices",
+            f"{plan.batch_size} crops cannot be shared evenly by {settings.processes} devices",
             where="batch_size",
             mend=f"Set batch_size to {wanted}.",
         )
@@ -166,7 +175,7 @@ def bundle_name(out: Path, wanted: str | None) -> str:
     return wanted
 
 
-def _job(
+def job_of(
     data: Dataset,
     out: Path,
     plan: Plan | None,
@@ -249,6 +258,8 @@ def started(prepared: Prepared, began: float) -> Iterator[Clock]:
         "duration": settings.duration.model_dump(),
         "command": settings.command,
         "devices": settings.devices,
+        "nodes": settings.nodes,
+        "rendezvous": settings.rendezvous,
         "seed": job.plan.seed,
         "deterministic": job.plan.deterministic,
         "machine": f"{platform.machine()} {platform.system()}, Python {platform.python_version()}",
