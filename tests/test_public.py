@@ -25,6 +25,7 @@ PUBLIC = [
     "TrainSettings",
     "evaluate",
     "import_onnx",
+    "join",
     "load",
     "predict",
     "segment",

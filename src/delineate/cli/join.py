@@ -17,9 +17,9 @@ def join(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take part in a training that another machine leads.
+    """Take part in a training that another machine leads, by train's --nodes.
 
-    Example: delineate join /shared/runs/first, beside a delineate train with --nodes 2
+    Example: delineate join /shared/runs/first
     """
     with extra("train"):
         from delineate.workflows.join import join as join_run
