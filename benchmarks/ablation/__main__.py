@@ -1,6 +1,6 @@
 """Claim: an option that costs complexity helps within a short training, or is off by default.
 
-Every unit (dataset, option, seed) is a training of 600 steps at half size, in a process of its
+Every unit (dataset, option, seed) is a training of 300 steps at half size, in a process of its
 own. A unit that has a result in ``results/ablation`` is not run again. ``--list`` shows what is
 there, ``--only nuclei/ema`` runs the units whose names begin so.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.kept import KeptUnit
 from benchmarks.record import RESULTS
@@ -14,7 +14,7 @@ BASELINE = "default"
 SEEDS = (0, 1)
 DATASETS = ("nuclei", "camvid")
 SHRINK = 2  # height and width of every image are divided by this
-STEPS = 600
+STEPS = 300
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,15 @@ class Option:
         name: in the table and in the names of files.
         changes: of the plan, by dotted path.
         datasets: where it means something.
+        labels: on which images: all, half of them, or half of them and the network's own labels
+            on the others.
         tta: not a training of its own: the default's bundle, evaluated with this.
     """
 
     name: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     datasets: tuple[str, ...] = DATASETS
+    labels: Literal["all", "half", "own"] = "all"
     tta: str | None = None
 
     @property
@@ -58,6 +61,8 @@ OPTIONS = (
     Option("one scale", {"augmentation.scale": (1.0, 1.0)}),
     Option("deep supervision", {"model.deep_supervision": True}),
     Option("TTA flips", tta="flips"),
+    Option("half of the labels", labels="half"),
+    Option("half, own labels for the rest", labels="own"),
 )
 
 

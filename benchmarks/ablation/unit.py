@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from benchmarks.ablation.options import OPTIONS, SHRINK, Option, Unit, units
+from benchmarks.ablation.pseudo import labelled_half, with_own_labels
 from benchmarks.accuracy.datasets import load_split, write_dataset
 from benchmarks.accuracy.process import THREADS
 from benchmarks.accuracy.score import headline
@@ -44,12 +45,30 @@ def data_of(dataset: str, work: Path) -> Path:
     return folder
 
 
+def training_data(unit: Unit, work: Path, steps: int) -> Path:
+    """What the unit is trained on; for own labels half of the steps are spent here."""
+    full = data_of(unit.dataset, work)
+    if unit.option.labels == "all":
+        return full
+    half = labelled_half(full, work / "data" / f"{full.name}-half")
+    if unit.option.labels == "half":
+        return half
+    first = trained(unit, half, work / unit.name / "first", steps // 2)
+    return with_own_labels(full, first, work / unit.name / "data")
+
+
 def bundle_of(unit: Unit, work: Path, steps: int) -> Path:
     """The bundle of a training of so many steps, trained unless it is there."""
-    out = work / unit.name / str(steps)
+    data = training_data(unit, work, steps)
+    left = steps - steps // 2 if unit.option.labels == "own" else steps
+    return trained(unit, data, work / unit.name / str(left), left)
+
+
+def trained(unit: Unit, data: Path, out: Path, steps: int) -> Path:
+    """Train unless it was done."""
     if not (out / "result.json").exists():
         train(
-            data_of(unit.dataset, work),
+            data,
             out,
             changes={**unit.option.changes, "seed": unit.seed},
             settings=TrainSettings(Duration(steps=steps), force=True, canary=False),
@@ -95,10 +114,7 @@ def relative_step_s(unit: Unit, work: Path) -> tuple[float, float]:
 
 def run(unit: Unit, work: Path, steps: int) -> dict[str, Any]:
     """Train, time (the first seed alone) and score."""
-    trained = Unit(unit.dataset, unit.option, unit.seed)
-    if unit.option.tta is not None:
-        trained = unit.baseline
-    bundle = bundle_of(trained, work, steps)
+    bundle = bundle_of(unit if unit.option.tta is None else unit.baseline, work, steps)
     found = evaluate(
         bundle,
         data_of(unit.dataset, work),

@@ -65,10 +65,10 @@ def load_split(name: str) -> Split:
     return _camvid() if name == "camvid" else _nuclei(int(name.removeprefix("nuclei-")))
 
 
-def fold_of(names: Sequence[str], fold: int) -> set[str]:
-    """Every third of the names in the order of their SHA-256."""
+def fold_of(names: Sequence[str], fold: int, folds: int = FOLDS) -> set[str]:
+    """Every third of the names, or every ``folds``-th, in the order of their SHA-256."""
     ordered = sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
-    return set(ordered[fold::FOLDS])
+    return set(ordered[fold::folds])
 
 
 def _nuclei(fold: int) -> Split:

@@ -127,6 +127,10 @@ def test_a_process_that_always_dies_ends_the_launch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (
+            {"devices": 1, "rendezvous": "node1:29400"},
+            "--rendezvous: a single machine has nobody to meet. Add --nodes, or leave it out.",
+        ),
         ({"devices": 3}, "--devices: 3 are wanted, and 2 cores are here. Use --devices 2."),
         ({"devices": 0}, "--devices: 0 cannot train anything. Use 1 or more."),
         (

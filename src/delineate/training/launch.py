@@ -165,6 +165,12 @@ def refuse_devices(devices: int, *, nodes: int = 1, rendezvous: str | None = Non
             mend="Name one of the nodes and a free port, as in --rendezvous node1:29400, and run "
             "the same command on every node.",
         )
+    if nodes == 1 and rendezvous is not None:
+        raise SettingsError(
+            "a single machine has nobody to meet",
+            where="--rendezvous",
+            mend="Add --nodes, or leave it out.",
+        )
     if threading.current_thread() is not threading.main_thread():
         raise SettingsError(
             "several processes can be started from a program's main thread only",

@@ -108,7 +108,7 @@ def prepare(
         CheckpointError: what should be resumed was trained on other files.
         OutputError: ``out`` exists and neither ``resume`` nor ``force`` is set, or is no run.
     """
-    if settings.processes != 1:
+    if settings.processes != 1 or settings.rendezvous is not None:
         refuse_devices(settings.devices, nodes=settings.nodes, rendezvous=settings.rendezvous)
     if settings.resume:
         plan = _resumed_plan(out, plan, changes)
