@@ -31,6 +31,7 @@ COMMANDS = [
     ("import-onnx",),
     ("serve",),
     ("runs",),
+    ("join",),
 ]
 Run = Callable[..., Any]
 

@@ -44,9 +44,11 @@ def together(size: int, work: Callable[[World], T]) -> list[T]:
     table: dict[int, Tensor] = {}
     barrier = threading.Barrier(size)
     with ThreadPoolExecutor(size) as pool:
-        return list(
-            pool.map(lambda rank: work(Threads(rank, size, size, table, barrier)), range(size))
-        )
+        worlds = [
+            Threads(rank=rank, size=size, local_size=size, table=table, barrier=barrier)
+            for rank in range(size)
+        ]
+        return list(pool.map(work, worlds))
 
 
 def layer(channels: int = 3) -> nn.BatchNorm2d:
