@@ -16,8 +16,10 @@ from delineate.config import (
     TilingSettings,
     checked,
     dump_yaml,
+    flattened,
     load_yaml,
     read_yaml,
+    takes_class_weights,
     with_changes,
 )
 from delineate.errors import SettingsError
@@ -189,3 +191,25 @@ def test_a_seed_has_31_bits():
     with pytest.raises(SettingsError) as caught:
         with_changes(Plan(), {"seed": 99999999999999999999}, "the plan")
     assert "seed: Input should be less than or equal to 2147483647" in str(caught.value)
+
+
+def test_nested_settings_get_dotted_names() -> None:
+    nested = {"model": {"encoder": "resnet18", "channels": [16, 8]}, "empty": {}, "crop_px": 256}
+    assert flattened(nested) == {
+        "model.encoder": "resnet18",
+        "model.channels": [16, 8],
+        "empty": {},
+        "crop_px": 256,
+    }
+
+
+@pytest.mark.parametrize("name", ["dice", "tversky", "lovasz", "boundary", "dice+0.5*lovasz"])
+def test_class_weights_need_a_loss_that_takes_them(name: str) -> None:
+    assert not takes_class_weights(name)
+    with pytest.raises(SettingsError) as caught:
+        checked(LossSettings, {"name": name, "class_weights": (1.0, 2.0)}, "plan.yaml")
+    assert str(caught.value).startswith(
+        "plan.yaml: the whole: Value error, class_weights have no meaning for the loss "
+        f"{name}, which weighs each class the same; leave them out, or use the loss ce+{name}"
+    )
+    assert takes_class_weights(f"ce+{name}")

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from delineate import export
 from delineate.bundle.graph import OPSET, finish
 from delineate.bundle.load import golden_name, load
-from delineate.bundle.manifest import ClassInfo, InputInfo
+from delineate.bundle.manifest import ClassInfo, InputInfo, Manifest, Variant
 from delineate.config import ModelSettings, Normalisation, PostprocessingSettings, TilingSettings
 from delineate.data.dataset import Dataset
 from delineate.engines.onnxruntime import OnnxRuntimePredictor
@@ -25,7 +25,6 @@ from delineate.errors import DatasetError, ModelError, OutputError, RefusedError
 from delineate.export import (
     HeldOut,
     compare,
-    draft_manifest,
     export_bundle,
     export_network,
     fit_temperature,
@@ -63,9 +62,10 @@ def _draft(**changes):
         "input": InputInfo(channels=3, dtype="uint8", normalisation=NORMALISATION),
         "tiling": TilingSettings(tile_px=32, overlap_px=8),
         "postprocessing": PostprocessingSettings(smallest_object_px=3),
+        "variants": {"float32": Variant(file="model.onnx")},
         "provenance": {"licence": "MIT"},
     }
-    return draft_manifest(**{**fields, **changes})
+    return Manifest(**{**fields, **changes})
 
 
 def _read(sample):

@@ -23,6 +23,7 @@ PUBLIC = [
     "ServingSettings",
     "TilingSettings",
     "TrainSettings",
+    "compare_runs",
     "evaluate",
     "import_onnx",
     "join",
@@ -31,6 +32,8 @@ PUBLIC = [
     "segment",
     "serving_app",
     "train",
+    "train_curve",
+    "train_folds",
 ]
 
 

@@ -23,6 +23,7 @@ _PUBLIC = {
     "ServingSettings": "delineate.serving.settings",
     "TilingSettings": "delineate.config",
     "TrainSettings": "delineate.workflows.train",
+    "compare_runs": "delineate.workflows.run_compare",
     "evaluate": "delineate.workflows.evaluate",
     "import_onnx": "delineate.bundle.import_onnx",
     "join": "delineate.workflows.join",
@@ -31,6 +32,8 @@ _PUBLIC = {
     "segment": "delineate.tiling.segment",
     "serving_app": "delineate.workflows.serve",
     "train": "delineate.workflows.train",
+    "train_curve": "delineate.workflows.curve",
+    "train_folds": "delineate.workflows.folds",
 }
 __all__ = sorted(_PUBLIC)
 __version__ = "0.1.0"

@@ -49,6 +49,7 @@ _LOSS_TERMS: tuple[LossTerm, ...] = (
     "lovasz",
     "boundary",
 )
+_CLASS_WEIGHTED: frozenset[LossTerm] = frozenset({"ce", "focal", "ohem"})
 
 
 class Settings(BaseModel):
@@ -145,6 +146,15 @@ class LossSettings(Settings):
         parse_loss(name)
         return name.replace(" ", "")
 
+    @model_validator(mode="after")
+    def _weights_have_a_term(self) -> LossSettings:
+        if self.class_weights is not None and not takes_class_weights(self.name):
+            raise ValueError(
+                f"class_weights have no meaning for the loss {self.name}, which weighs each class "
+                f"the same; leave them out, or use the loss ce+{self.name}"
+            )
+        return self
+
     @property
     def terms(self) -> dict[LossTerm, float]:
         """The weight of each term, in the order of the name."""
@@ -174,6 +184,15 @@ def parse_loss(name: str) -> dict[LossTerm, float]:
         if not 0 < terms[term] < math.inf:
             raise ValueError(f"the weight of {term} is {weight!r}, not a positive number")
     return terms
+
+
+def takes_class_weights(name: str) -> bool:
+    """Whether a term of the loss ``name`` weighs pixels by their class.
+
+    Raises:
+        ValueError: ``name`` is no loss.
+    """
+    return not _CLASS_WEIGHTED.isdisjoint(parse_loss(name))
 
 
 class AugmentationSettings(Settings):
@@ -317,6 +336,21 @@ def with_changes(settings: S, changes: Mapping[str, Any], where: str | Path) -> 
             )
         target[field] = value
     return checked(type(settings), document, where)
+
+
+def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted path: ``{"model": {"encoder": "x"}}`` is ``{"model.encoder": x}``.
+
+    An empty mapping stays as a value, so that nothing is lost.
+    """
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, Mapping) and value:
+            found |= flattened(value, f"{path}.")
+        else:
+            found[path] = value
+    return found
 
 
 def describe(error: ValidationError) -> str:

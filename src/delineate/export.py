@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from delineate.bundle.card import model_card
 from delineate.bundle.graph import OPSET, Wrapping, finish
 from delineate.bundle.load import golden_name, golden_outputs
-from delineate.bundle.manifest import Calibration, InputInfo, Manifest, Variant
+from delineate.bundle.manifest import Calibration, InputInfo, Manifest
 from delineate.bundle.store import write_bundle
 from delineate.data.dataset import Sample
 from delineate.engines.onnxruntime import OnnxRuntimePredictor
@@ -364,17 +364,11 @@ def _finished(draft: Manifest, evaluation: Evaluation) -> Manifest:
     )
 
 
-def draft_manifest(**fields: Any) -> Manifest:
-    """A manifest before export: one float variant, no scores, no hashes."""
-    return Manifest(variants={"float32": Variant(file="model.onnx")}, **fields)
-
-
 __all__ = [
     "Exported",
     "HeldOut",
     "InputInfo",
     "compare",
-    "draft_manifest",
     "export_bundle",
     "export_network",
     "fit_temperature",

@@ -55,7 +55,8 @@ def test_a_header_that_claims_a_huge_image(client, workshop):
         413,
         "image",
         "is 60000 x 60000 pixels (width x height), more than the limit of 67108864 pixels",
-        "Cut it into parts, or raise the pixel limit to 3600000000.",
+        "Cut it into parts. The limit of delineate serve and of read_image is a "
+        "setting, which would have to be 3600000000.",
     )
 
 

@@ -120,13 +120,13 @@ def test_three_steps_a_kill_and_a_resume_give_the_same_weights(
     assert scores[0] == scores[1]
 
 
-def test_a_kill_before_the_first_checkpoint(
+def test_a_kill_before_the_second_checkpoint(
     tmp_path: Path, job: MakeJob, run_job: RunJob, whole: Path
 ) -> None:
     plan = {"validations": 3}
     with pytest.raises(Killed):
         run_job(job(tmp_path, plan=plan), watch=kill_at(1))
-    assert list((tmp_path / "checkpoints").iterdir()) == []
+    assert progress_of(tmp_path / "checkpoints/last.safetensors")["step"] == 0
     run_job(job(tmp_path, plan=plan), resume=True)
     assert same_tensors(
         tmp_path / "checkpoints/last.safetensors", whole / "checkpoints/last.safetensors"
@@ -264,13 +264,39 @@ def test_what_is_no_number_is_refused(
         run_job(job(tmp_path, plan=plan))
     assert str(caught.value) == (
         f"{tmp_path}: the {name} is nan at step 2; no image alone gives such a value; the batch "
-        "held 1. Look at these images, lower optimiser.learning_rate in the plan, or set "
-        "precision to '32'. The last good weights are in checkpoints/."
+        "held 1. Look at these images, or go on from the last good checkpoint with --resume and a "
+        "lower --learning-rate, or with precision '32' in a --plan."
     )
     last = tmp_path / "checkpoints/last.safetensors"
     assert progress_of(last)["step"] == 2
     assert all(
         bool(torch.isfinite(t).all()) for t in load_file(last).values() if t.is_floating_point()
+    )
+
+
+def test_there_is_something_to_go_on_from_before_the_first_step(
+    tmp_path: Path, job: MakeJob, run_job: RunJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step_module, "build_loss", lambda *_, **__: Poisoned(1, "loss"))
+    made = job(tmp_path, plan={"checkpoint_s": 1e6})
+    with pytest.raises(RefusedError, match="the loss is nan at step 0"):
+        run_job(made)
+    assert progress_of(made.last)["step"] == 0
+
+
+def test_a_validation_that_exceeds_memory_is_refused(
+    tmp_path: Path, job: MakeJob, run_job: RunJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> Evaluation:
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(fit_module, "validate", full)
+    with pytest.raises(RefusedError) as caught:
+        run_job(job(tmp_path, steps=1, plan={"tiling": {"tile_px": 64, "overlap_px": 0}}))
+    assert str(caught.value) == (
+        "step 1: a tile of 64 px does not fit the memory in a validation. Go on from the last "
+        "checkpoint with --resume, a --plan in which tiling.tile_px is 32, and otherwise the same "
+        "options."
     )
 
 

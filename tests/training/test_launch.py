@@ -119,8 +119,9 @@ def test_a_process_that_always_dies_ends_the_launch(tmp_path: Path) -> None:
         launch(_dying, (), folder=tmp_path, devices=1)
     assert str(caught.value) == (
         f"{tmp_path}: process 0 ended before its work was done, 4 times, at last with "
-        "ZeroDivisionError: at try 3. SIGKILL often means that memory was full: use fewer "
-        "--devices or a smaller --batch-size. --resume goes on from the last checkpoint."
+        f'ZeroDivisionError: at try 3 (File "{__file__}", line '
+        f"{_dying.__code__.co_firstlineno + 1}, in _dying). --resume goes on from the last "
+        "checkpoint."
     )
 
 

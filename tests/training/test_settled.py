@@ -38,7 +38,8 @@ def test_memory_is_taken_once_and_given_back() -> None:
         assert faults(8) < pages  # of 8 times as many
         inside = resident_bytes()
     assert inside - resident_bytes() > 0.8 * (MEGABYTES << 20)
-    assert faults(8) > pages
+    # all anew, at least once: a free part of the heap that is large enough is taken again later
+    assert faults(8) >= pages
 
 
 @glibc

@@ -77,9 +77,11 @@ def test_a_plan_that_exceeds_memory_is_cut_before_the_first_step(
     tmp_path: Path, job: MakeJob, run_job: RunJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("delineate.training.fit.memory_bytes", lambda: 140_000_000)
-    state = run_job(job(tmp_path, steps=1, plan={"batch_size": 64}))
+    events: list[Event] = []
+    state = run_job(job(tmp_path, steps=1, plan={"batch_size": 64}), watch=events.append)
     assert 1 <= state.micro_batch < 64
     (told,) = read_warnings(tmp_path)
+    assert [event.text for event in events if event.kind == "note"] == [told]
     assert told.startswith("A step of 64 crops of 32 px needs about ")
     assert told.endswith(f": {state.micro_batch} at once, and the gradients are added up.")
 

@@ -202,26 +202,6 @@ def test_only_a_few_batches_are_read_ahead(workers: int) -> None:
     ahead.close()
 
 
-def test_the_time_that_the_consumer_waits_is_counted() -> None:
-    gate = threading.Event()
-
-    def waiting(
-        sample: Sample, rng: np.random.Generator, class_id: int | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        gate.wait(10)
-        return make_crop(sample, rng, class_id)
-
-    slow = stream(make_crop=waiting)
-    assert slow.waited_s == 0.0
-    ahead = slow.batches(0)
-    timer = threading.Timer(0.1, gate.set)
-    timer.start()
-    next(ahead)
-    assert slow.waited_s > 0.05
-    ahead.close()
-    timer.join()
-
-
 @pytest.mark.parametrize(
     ("cores", "accelerator", "processes", "expected"),
     [

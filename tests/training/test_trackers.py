@@ -12,7 +12,7 @@ import pytest
 
 from delineate.errors import MissingExtraError, SettingsError
 from delineate.training import trackers
-from delineate.training.trackers import NOTE, MlflowTracker, flattened
+from delineate.training.trackers import NOTE, MlflowTracker
 
 RESULT = {
     "steps": 20,
@@ -45,8 +45,13 @@ def follow(run: Path, said: list[str]) -> Follow:
     pytest.importorskip("mlflow")
 
     def make(uri: str, **options: Any) -> MlflowTracker:
-        tags = {"dataset_sha256": "abc", "command": "delineate train"}
-        return MlflowTracker(uri, run=run, params=PLAN, tags=tags, warn=said.append, **options)
+        usual = {
+            "run": run,
+            "params": PLAN,
+            "tags": {"dataset_sha256": "abc", "command": "delineate train"},
+            "warn": said.append,
+        }
+        return MlflowTracker(uri, **(usual | options))
 
     return make
 
@@ -55,15 +60,6 @@ def client(uri: str) -> Any:
     from mlflow.tracking import MlflowClient
 
     return MlflowClient(tracking_uri=uri)
-
-
-def test_nested_settings_get_dotted_names() -> None:
-    assert flattened(PLAN) == {
-        "model.encoder": "resnet18",
-        "model.channels": [16, 8],
-        "empty": {},
-        "crop_px": 256,
-    }
 
 
 def test_a_run_arrives_and_goes_on_after_a_resume(
@@ -76,7 +72,8 @@ def test_a_run_arrives_and_goes_on_after_a_resume(
     first.stop()
     run_id = json.loads((run / NOTE).read_text())["run_id"]
     assert client(uri).get_run(run_id).info.status == "KILLED"
-    second = follow(uri)
+    # MLflow lets no parameter change
+    second = follow(uri, params={**PLAN, "crop_px": 128, "model": {"encoder": "resnet18"}})
     second.log({"step": 20, "loss": 0.5})
     second.finish(RESULT, [run / "report.html", run / "absent.html"])
     found = client(uri).get_run(run_id)

@@ -157,5 +157,3 @@ def test_weights_are_1_in_the_mean_over_pixels(amounts: list[float]) -> None:
 def test_no_weights_where_they_have_no_place() -> None:
     assert balancing_weights((0.9, 0.1)) is None
     assert balancing_weights((0.0, 0.0, 0.0)) is None
-    assert default_plan(LOOK, "dice").loss.class_weights is None
-    assert default_plan(LOOK, "ce").loss.class_weights is not None

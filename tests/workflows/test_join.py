@@ -83,6 +83,16 @@ def test_another_dataset(trained: Any, make_dataset: Callable[..., Path], tmp_pa
     )
 
 
+def test_a_dataset_that_is_elsewhere_here(trained: Any, tmp_path: Path) -> None:
+    run, there = tmp_path / "run", tmp_path / "not here"
+    with begun(trained, run, dataset=str(there)), pytest.raises(SettingsError) as caught:
+        join(run)
+    assert str(caught.value) == (
+        f"{there}: no such folder on this machine; the one that leads has the dataset there. "
+        "Add --data with its folder here."
+    )
+
+
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_two_machines_train_as_one(trained: Any, tmp_path: Path) -> None:

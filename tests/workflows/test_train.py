@@ -123,13 +123,18 @@ def test_a_resume_of_a_finished_run_makes_the_bundle_again(trained: Any, tmp_pat
     found = train(
         trained.dataset,
         run,
-        settings=TrainSettings(duration=Duration(steps=2), resume=True, name="again", canary=False),
+        settings=TrainSettings(duration=Duration(steps=2), resume=True, canary=False),
     )
-    assert (found.steps, found.bundle) == (2, run / "again.bundle")
+    assert (found.steps, found.bundle) == (2, run / "first.bundle")
     weights = [(path / "model.onnx").read_bytes() for path in (found.bundle, trained.bundle)]
     assert weights[0] == weights[1]
     assert not (found.bundle / "canary").exists()
     assert found.elapsed_s > trained.result.elapsed_s
+    note = json.loads((run / "run.json").read_text())
+    assert note["command"] == "delineate train data -o first"
+    assert [call["command"] for call in note["resumed"]] == [""]
+    assert note["resumed"][0]["began"] >= note["began"]
+    assert note["asked"]["canary"] is False
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
         "best.safetensors",
         "last.safetensors",
@@ -141,10 +146,11 @@ def test_a_resume_with_another_plan(trained: Any) -> None:
         SettingsError, trained.dataset, trained.run, settings=RESUMED, changes={"batch_size": 3}
     )
     assert message == (
-        f"{trained.run}: was started with another plan. Leave --plan and plan options out."
+        f"{trained.run}: was started with another plan: batch_size was 2 and is 3. "
+        "Leave these options out, or train anew in another folder."
     )
     message = refused(SettingsError, trained.dataset, trained.run, settings=RESUMED, plan=Plan())
-    assert message.startswith(f"{trained.run}: was started with another plan.")
+    assert message.startswith(f"{trained.run}: was started with another plan: ")
 
 
 def test_a_resume_with_the_same_plan_is_none_of_another(trained: Any, tmp_path: Path) -> None:
@@ -154,6 +160,21 @@ def test_a_resume_with_the_same_plan_is_none_of_another(trained: Any, tmp_path: 
     with pytest.raises(Enough):
         train(trained.dataset, run, plan=same, changes={"crop_px": 32}, settings=RESUMED,
               watch=stop)  # fmt: skip
+
+
+def test_a_resume_with_another_learning_rate(trained: Any, tmp_path: Path) -> None:
+    run = tmp_path / "first"
+    shutil.copytree(trained.run, run)
+    changes = {"optimiser.learning_rate": 1e-5, "tiling.tile_px": 64, "tiling.overlap_px": 0}
+    more = TrainSettings(duration=Duration(steps=3), resume=True, command="the second")
+    found = train(trained.dataset, run, changes=changes, settings=more)
+    assert found.steps == 3
+    plan = load_yaml(run / "plan.yaml", Plan)
+    assert (plan.optimiser.learning_rate, plan.tiling.tile_px) == (1e-5, 64)
+    note = json.loads((run / "run.json").read_text())
+    (call,) = note["resumed"]
+    assert (call["command"], call["changes"]) == ("the second", changes)
+    assert note["asked"]["plan"] == plan.model_dump(mode="json")
 
 
 def test_a_resume_with_another_dataset(trained: Any, tmp_path: Path, make_dataset: Make) -> None:
@@ -194,7 +215,11 @@ def test_force_begins_anew_and_leaves_what_is_not_ours(
     names = {path.name for path in run.iterdir()}
     assert {"notes.txt", "plan.yaml"} <= names
     assert not {"first.bundle", "history.jsonl", "result.json", "validation.html"} & names
-    assert list((run / "checkpoints").iterdir()) == []
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["last.safetensors"]
+    assert (
+        load_file(run / "checkpoints/last.safetensors").keys()
+        != load_file(trained.run / "checkpoints/last.safetensors").keys()
+    )  # that before the first step has no moments
     assert len(list((run / "tensorboard").iterdir())) == 1
 
 

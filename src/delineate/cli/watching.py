@@ -84,11 +84,12 @@ class Watching:
                 self._said = now
                 err.print(f"reading every image and mask once, {event.fraction:.0%} done")
             return
-        if self._update is not None:
-            self._update(event.fraction * 100)
         if event.kind == "note":
             err.print(f"note: {event.text}")
-        elif event.kind == "validation":
+            return
+        if self._update is not None:
+            self._update(event.fraction * 100)
+        if event.kind == "validation":
             best = math.nan if event.best_miou is None else event.best_miou
             err.print(f"step {event.step}: mIoU on val {event.val_miou:.4f} (best {best:.4f})")
         elif event.kind == "stopped":

@@ -74,7 +74,7 @@ def atomic_folder(path: Path, *, marker: str, force: bool = False) -> Iterator[P
     path = _as_target(path, marker, force=force)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with _writing(path):
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             part.mkdir()
             yield part
@@ -97,7 +97,7 @@ def staging_folder(
     """
     path = _as_target(path, marker, force=force)
     part = path.with_name(f".{path.name}.part")
-    with _writing(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         part.mkdir(exist_ok=True)
         folder = os.open(part, os.O_RDONLY)  # the lock dies with its holder and leaves no file
@@ -145,7 +145,7 @@ def _as_target(path: Path, marker: str, *, force: bool) -> Path:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """Turns what the system says into an OutputError about ``path``."""
     try:
         yield

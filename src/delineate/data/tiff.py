@@ -105,7 +105,8 @@ def refuse_large(height: int, width: int, where: str, pixel_limit: int) -> None:
             f"is {width} x {height} pixels (width x height), more than the limit of "
             f"{pixel_limit} pixels",
             where=where,
-            mend=f"Cut it into parts, or raise the pixel limit to {height * width}.",
+            mend="Cut it into parts. The limit of delineate serve and of read_image is a "
+            f"setting, which would have to be {height * width}.",
         )
 
 

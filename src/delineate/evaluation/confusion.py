@@ -146,12 +146,6 @@ class Confusion:
             )
         self.counts += other.counts
 
-    def __add__(self, other: Confusion) -> Confusion:
-        total = Confusion(self.classes, self.ignore_index)
-        total.merge(self)
-        total.merge(other)
-        return total
-
 
 def confusion_of(
     truth: LabelMap,

@@ -14,7 +14,6 @@ from delineate.evaluation.calibration import CalibrationScores, CalibrationTally
 from delineate.evaluation.confusion import Confusion
 from delineate.evaluation.instances import InstanceScores, InstanceTally
 from delineate.evaluation.intervals import (
-    RESAMPLES,
     ImageCounts,
     ImageCountsTally,
     Intervals,
@@ -44,13 +43,9 @@ class DetailSettings:
     Attributes:
         read_instances: object ids (H, W) of a sample whose image is (height, width), or None for
             a sample that has none.
-        resamples: draws of the bootstrap.
-        seed: of the draws.
     """
 
     read_instances: Callable[[Sample, tuple[int, int]], InstanceMap | None] | None = None
-    resamples: int = RESAMPLES
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,9 +119,7 @@ class DetailTally:
         return Details(
             boundary=self._boundary.scores(),
             calibration=self._calibration.scores() if self._sure else None,
-            intervals=bootstrap(
-                images, resamples=self._settings.resamples, seed=self._settings.seed
-            ),
+            intervals=bootstrap(images),
             instances=self._instances.scores(),
             images=images,
         )

@@ -35,23 +35,25 @@ def read_all(
     *,
     classes: Sequence[str],
     ignore_index: int | None,
+    keep: bool = True,
     watch: Callable[[float], None] | None = None,
 ) -> ReadSamples:
     """Read all samples, those of ``val`` first, in threads.
 
     Args:
-        train: what will be trained on; kept in the result as far as memory allows.
+        train: what will be trained on.
         val: what will be validated on.
         read: gives image and mask of a sample, and raises where one is wrong.
         classes: names by id.
         ignore_index: id of pixels that count nowhere, or None.
+        keep: what is decoded for ``train``, in the result, as far as memory allows.
         watch: told the share that is done, once the check has taken some seconds.
 
     Raises:
         ImageError: an image cannot be read or is of another kind.
         MaskError: a mask cannot be read or does not fit its image or the classes.
     """
-    cache = SampleCache(read)
+    cache = SampleCache(read, None if keep else 0)
 
     def look(item: tuple[Read, Sample]) -> MaskCounts:
         reader, sample = item

@@ -14,7 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 
-from delineate.errors import SettingsError
+from delineate.errors import CheckpointError, RefusedError, SettingsError
 from delineate.evaluation.evaluate import Evaluation
 from delineate.training.cache import memory_bytes
 from delineate.training.checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -22,7 +22,7 @@ from delineate.training.clock import Clock
 from delineate.training.history import Validation, add_warning, rewind_history
 from delineate.training.job import Event, Job
 from delineate.training.log import Row, RunLog
-from delineate.training.memory import activation_bytes, crops_that_fit
+from delineate.training.memory import activation_bytes, crops_that_fit, out_of_memory
 from delineate.training.schedule import StepCount, TimeBudget, learning_rate_factor
 from delineate.training.settled import settled
 from delineate.training.step import Stepper, autocast_type, precision
@@ -69,8 +69,7 @@ def fit(
         RefusedError: the loss or the gradient is no number any more, or a crop exceeds the memory.
         SettingsError: the time was over before the first step.
     """
-    loop = _Loop(job, clock, world, resume=resume)
-    loop.watch, loop.on_validation = watch, on_validation
+    loop = _Loop(job, clock, world, resume=resume, watch=watch, on_validation=on_validation)
     if world.is_main:
         rewind_history(job.run, loop.state.step)
     with (
@@ -98,11 +97,18 @@ def _strategy(world: World) -> str | DDPStrategy:
 class _Loop:
     """The state of a running training."""
 
-    watch: Callable[[Event], None] | None = None
-    on_validation: Callable[[Validation], None] | None = None
-
-    def __init__(self, job: Job, clock: Clock, world: World, *, resume: bool) -> None:
+    def __init__(
+        self,
+        job: Job,
+        clock: Clock,
+        world: World,
+        *,
+        resume: bool,
+        watch: Callable[[Event], None] | None,
+        on_validation: Callable[[Validation], None] | None,
+    ) -> None:
         self.job, self.clock, self.world = job, clock, world
+        self.watch, self.on_validation = watch, on_validation
         name = precision(job.plan.precision)
         self.autocast = autocast_type(name)
         self.fabric = Fabric(
@@ -123,6 +129,7 @@ class _Loop:
             )
             if self.state.arithmetic:
                 self.fabric.strategy.precision.load_state_dict(self.state.arithmetic)
+        self._refuse_apart()
         self.length: StepCount | TimeBudget
         if job.duration.steps is not None:
             self.length = StepCount(job.duration.steps)
@@ -135,6 +142,17 @@ class _Loop:
         self.newest_miou: float | None = None
         self.logged_s = self.seconds["step"], self.seconds["wait"]
         self.stepper.micro_batch = self._micro_batch(part)
+
+    def _refuse_apart(self) -> None:
+        """Gradients of weights that are not the same would be averaged without a word."""
+        steps = self.world.from_all((self.state.step, self.state.elapsed_s))
+        if len(set(steps)) > 1:
+            told = ", ".join(str(step) for step, _ in steps)
+            raise CheckpointError(
+                f"is not the same for all processes: it is of step {told} (0 is none)",
+                where=self.job.last,
+                mend="See that all machines have the same folder there, and --resume.",
+            )
 
     def fraction(self) -> float:
         """Of the training that is done, from 0; 1 and more at its end."""
@@ -170,6 +188,8 @@ class _Loop:
         if isinstance(self.length, StepCount):
             self.length = replace(self.length, first_step=self.state.step, began_s=self.saved_at_s)
         self.module.train()
+        if not self.job.last.exists():
+            self._save()  # what goes wrong in the first minute leaves something to go on from
         try:
             while (fraction := self.world.from_main(self.fraction())) < 1 and not self._stale():
                 with self._timing("wait"):
@@ -258,7 +278,7 @@ class _Loop:
             with nullcontext() if average is None else average.applied():
                 began = time.perf_counter()
                 predict = label_images(self.job, self.module, self.autocast)
-                found = validate(self.job, predict, self.world)
+                found = self._scored(predict)
                 took_s = time.perf_counter() - began
                 self._take_in(found, due, took_s)
                 if self.world.is_main and self.state.best_step == self.state.step:
@@ -272,6 +292,20 @@ class _Loop:
             self.module.train()
         self._save()  # after the row: a resume drops the rows that follow its checkpoint
         self._tell("validation")
+
+    def _scored(self, predict: Callable[[Image], LabelMap]) -> Evaluation:
+        try:
+            return validate(self.job, predict, self.world)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            tile_px = self.job.plan.tiling.tile_px
+            raise RefusedError(
+                f"a tile of {tile_px} px does not fit the memory in a validation",
+                where=f"step {self.state.step}",
+                mend=f"Go on from the last checkpoint with --resume, a --plan in which "
+                f"tiling.tile_px is {tile_px // 2}, and otherwise the same options.",
+            ) from error
 
     def _show(self, found: Evaluation, predict: Callable[[Image], LabelMap]) -> None:
         if self.on_validation is None or not self.world.is_main:
@@ -341,30 +375,34 @@ class _Loop:
     def _warn(self, text: str) -> None:
         if self.world.is_main:
             add_warning(self.job.run, text)
-            self._tell("note", text=text)
+            self._pass_on(Event.note(text))
 
     def _tell(
         self,
-        kind: Literal["step", "validation", "note", "stopped"],
+        kind: Literal["step", "validation", "stopped"],
         loss: float = math.nan,
         rate: float = 0.0,
-        text: str = "",
     ) -> None:
-        if self.watch is None or not self.world.is_main:
+        if not self.world.is_main:
             return
         elapsed_s = self.clock.elapsed_s()
         best = self.state.best_score
-        event = Event(
-            kind=kind,
-            step=self.state.step,
-            fraction=min(self.fraction(), 1.0),
-            remaining_s=self.length.remaining_s(self.state.step, elapsed_s),
-            loss=loss,
-            images_per_s=rate,
-            val_miou=self.newest_miou,
-            best_miou=None if best < 0 else best,
-            text=text,
+        self._pass_on(
+            Event(
+                kind=kind,
+                step=self.state.step,
+                fraction=min(self.fraction(), 1.0),
+                remaining_s=self.length.remaining_s(self.state.step, elapsed_s),
+                loss=loss,
+                images_per_s=rate,
+                val_miou=self.newest_miou,
+                best_miou=None if best < 0 else best,
+            )
         )
+
+    def _pass_on(self, event: Event) -> None:
+        if self.watch is None:
+            return
         try:
             self.watch(event)
         except KeyboardInterrupt:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from delineate.data.files import write_text
+from delineate.data.files import write_text, writing
 from delineate.evaluation.evaluate import Evaluation
 from delineate.types import Image, LabelMap
 
@@ -70,7 +70,11 @@ class HistoryRow:
 
 
 def append_history(run: Path, validation: Validation) -> HistoryRow:
-    """Add a line: a reader sees all of it or, if this is killed meanwhile, leaves it out."""
+    """Add a line: a reader sees all of it or, if this is killed meanwhile, leaves it out.
+
+    Raises:
+        OutputError: the disk is full.
+    """
     row = HistoryRow(
         step=validation.step,
         elapsed_s=round(validation.elapsed_s, 2),
@@ -78,7 +82,7 @@ def append_history(run: Path, validation: Validation) -> HistoryRow:
         seconds={name: round(value, 3) for name, value in validation.seconds.items()},
         throughput_images_per_s=round(validation.throughput_images_per_s, 3),
     )
-    with (run / HISTORY).open("a", encoding="utf-8") as file:
+    with writing(run / HISTORY), (run / HISTORY).open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(row)) + "\n")
     return row
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Literal
 import torch
 from torch import nn
 
-from delineate.config import Duration, Normalisation, Plan
+from delineate.config import Duration, ModelSettings, Normalisation, Plan
 from delineate.data.dataset import Sample
 from delineate.evaluation.evaluate import Read
 from delineate.models.build import build, multiple_of
+from delineate.training.checkpoint import load_checkpoint
 from delineate.types import PixelType, PredictorSpec, Task
 
 
@@ -61,9 +63,23 @@ class Job:
     def build(self) -> nn.Module:
         """The network of the plan, with the plan's random weights."""
         torch.manual_seed(self.plan.seed)
-        return build(
-            self.plan.model, channels=self.channels, classes=len(self.classes), task=self.task
-        )
+        return self._network(self.plan.model)
+
+    def trained(self) -> nn.Module:
+        """The network with the weights of the best validation, or the last ones without any.
+
+        Pretrained weights are not looked for again: the checkpoint has all.
+
+        Raises:
+            CheckpointError: there is none, or it is damaged or of another plan or dataset.
+        """
+        network = self._network(self.plan.model.model_copy(update={"encoder_weights": None}))
+        path = self.best if self.best.exists() else self.last
+        load_checkpoint(path, network, None, self.identity)
+        return network
+
+    def _network(self, settings: ModelSettings) -> nn.Module:
+        return build(settings, channels=self.channels, classes=len(self.classes), task=self.task)
 
 
 @dataclass(frozen=True)
@@ -72,7 +88,8 @@ class Event:
 
     Attributes:
         kind: ``reading`` while all samples are read once, if that takes long; ``note`` when
-            something happened that a person should know; ``stopped`` when patience has run out.
+            something happened that a person should know (its numbers mean nothing); ``stopped``
+            when patience has run out.
         fraction: of the training that is done, or of the reading, 0 to 1.
         remaining_s: seconds to the end, estimated.
         val_miou: of the newest validation, or None.
@@ -88,3 +105,8 @@ class Event:
     val_miou: float | None
     best_miou: float | None
     text: str = ""
+
+    @classmethod
+    def note(cls, text: str) -> Event:
+        """Something that a person should know."""
+        return cls("note", 0, 0.0, math.nan, math.nan, 0.0, None, None, text)

@@ -34,6 +34,7 @@ from delineate.training.world import World, world_from_environment
 T = TypeVar("T")
 
 RESTARTS = 3  # as torchrun's users mostly set it
+MEET_S = 3600  # that machines wait for the last one, which may have many images to read
 VERDICT = ".verdict.json"  # why the processes should not be started again
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # torch takes them over
 
@@ -201,6 +202,7 @@ def _config(
         run_id=name or "run",
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0" if alone else str(rendezvous),
+        rdzv_configs={"join_timeout": MEET_S},
         # a machine's own name does not always lead to it
         local_addr="localhost" if alone else None,
         max_restarts=RESTARTS,
@@ -281,18 +283,32 @@ def _judged(verdict: Path, *, keep: bool) -> BaseException | None:
 
 def _died(error: ChildFailedError, folder: Path) -> EngineError:
     rank, failure = error.get_first_failure()
+    mend = "--resume goes on from the last checkpoint."
     if failure.exitcode < 0:
         cause = f"by {failure.signal_name()}"
+        if failure.exitcode == -signal.SIGKILL:
+            mend = (
+                "SIGKILL often means that memory was full: use fewer --devices or a smaller "
+                f"--batch-size. {mend}"
+            )
     else:
-        told = failure.error_file_data["message"] if failure.error_file_data else {}
-        message = told.get("message", "") if isinstance(told, dict) else told
-        cause = f"with {message or f'exit status {failure.exitcode}'}"
+        cause = f"with {_raised(failure.error_file_data) or f'exit status {failure.exitcode}'}"
     return EngineError(
         f"process {rank} ended before its work was done, {RESTARTS + 1} times, at last {cause}",
         where=folder,
-        mend="SIGKILL often means that memory was full: use fewer --devices or a smaller "
-        "--batch-size. --resume goes on from the last checkpoint.",
+        mend=mend,
     )
+
+
+def _raised(told: Any) -> str:
+    """What torch noted of an exception, and the line that raised it."""
+    message = told.get("message", "") if isinstance(told, dict) else told
+    if not isinstance(message, dict):
+        return str(message or "")
+    stack = str(message.get("extraInfo", {}).get("py_callstack", ""))
+    lines = [line.strip() for line in stack.splitlines() if line.strip().startswith("File ")]
+    at = f" ({lines[-1]})" if lines else ""
+    return f"{message.get('message', '')}{at}"
 
 
 def _not_met(error: RendezvousError, nodes: int, rendezvous: str | None) -> EngineError:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from delineate.data.files import write_text
+from delineate.data.files import write_text, writing
 
 COLUMNS = (
     "step",
@@ -30,6 +30,9 @@ class RunLog:
         run: the run's folder.
         step: rows of later steps are dropped: they come again after a resume.
         on_row: given every row as well.
+
+    Raises:
+        OutputError: the disk is full, or the folder cannot be written.
     """
 
     def __init__(self, run: Path, step: int, on_row: Callable[[Row], None] | None = None) -> None:
@@ -41,21 +44,27 @@ class RunLog:
         writer.writeheader()
         writer.writerows(_blank_none(row) for row in kept)
         write_text(self._path, text.getvalue())
-        self._file = self._path.open("a", newline="", encoding="utf-8")
-        self._csv = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and readers need none
 
-        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+        with writing(run):
+            self._file = self._path.open("a", newline="", encoding="utf-8")
+            self._csv = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
+            self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
 
     def write(self, row: Row) -> None:
-        """Write one row; columns that are left out stay empty."""
-        self._csv.writerow(_blank_none(row))
-        self._file.flush()
+        """Write one row; columns that are left out stay empty.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        with writing(self._path):
+            self._csv.writerow(_blank_none(row))
+            self._file.flush()
+            for name, value in row.items():
+                if name != "step" and value is not None:
+                    self._board.add_scalar(name, value, int(row["step"] or 0))
         if self._on_row is not None:
             self._on_row(row)
-        for name, value in row.items():
-            if name != "step" and value is not None:
-                self._board.add_scalar(name, value, int(row["step"] or 0))
 
     def __enter__(self) -> RunLog:
         return self
@@ -66,8 +75,9 @@ class RunLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
-        self._board.close()
+        with writing(self._path):
+            self._file.close()
+            self._board.close()
 
 
 def _blank_none(row: Row) -> dict[str, str | int | float]:

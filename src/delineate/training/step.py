@@ -177,7 +177,8 @@ class Stepper:
             raise RefusedError(
                 f"{tried} crops at once do not fit the memory of process {self._world.rank}",
                 where=f"step {number}",
-                mend=f"Set micro_batch to {math.ceil(tried / 2)} in the plan.",
+                mend="Go on from the last checkpoint with --resume, a --plan in which micro_batch "
+                f"is {math.ceil(tried / 2)}, and otherwise the same options.",
             )
         self.micro_batch = math.ceil(tried / 2)
         self._note(
@@ -188,12 +189,15 @@ class Stepper:
     def _refuse_infinite(self, what: str, value: float, batch: Batch, number: int) -> None:
         if math.isfinite(value):
             return
-        names = self._infinite(batch)
+        # the value is that of all processes together, so each of them comes here
+        found = self._world.from_all((self._infinite(batch), batch.names))
+        names = [name for infinite, _ in found for name in infinite]
+        held = [name for _, all_of_it in found for name in all_of_it]
         raise RefusedError(
-            f"the {what} is {value} at step {number}; {_named(names, batch)}",
+            f"the {what} is {value} at step {number}; {_named(names, held)}",
             where=self._job.run,
-            mend="Look at these images, lower optimiser.learning_rate in the plan, or set "
-            "precision to '32'. The last good weights are in checkpoints/.",
+            mend="Look at these images, or go on from the last good checkpoint with --resume and "
+            "a lower --learning-rate, or with precision '32' in a --plan.",
         )
 
     @torch.no_grad()
@@ -216,13 +220,11 @@ class Stepper:
         return names
 
 
-def _named(names: Sequence[str], batch: Batch) -> str:
+def _named(names: Sequence[str], held: Sequence[str]) -> str:
     if names:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         return f"it comes from {', '.join(names[:_NAMED])}{more}"
-    return (
-        f"no image alone gives such a value; the batch held {', '.join(dict.fromkeys(batch.names))}"
-    )
+    return f"no image alone gives such a value; the batch held {', '.join(dict.fromkeys(held))}"
 
 
 def autocast_type(name: str) -> torch.dtype | None:

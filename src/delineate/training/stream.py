@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -106,13 +105,7 @@ class SampleStream:
         self._part = batch_size // world
         self._first = rank * self._part
         self._workers = workers
-        self._waited_s = 0.0
         self._order = lru_cache(maxsize=2)(self._shuffled)  # a batch may lie on two epochs
-
-    @property
-    def waited_s(self) -> float:
-        """Seconds that the consumer of :meth:`batches` has waited so far."""
-        return self._waited_s
 
     def batch(self, step: int) -> Batch:
         """This process's part of the batch of a step."""
@@ -147,9 +140,7 @@ class SampleStream:
             )
             try:
                 while True:
-                    began = time.perf_counter()
                     batch = waiting.popleft().result()
-                    self._waited_s += time.perf_counter() - began
                     waiting.append(pool.submit(self.batch, next(steps)))
                     yield batch
             finally:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from delineate.config import flattened
 from delineate.data.files import write_text
 from delineate.errors import MissingExtraError, SettingsError
 
@@ -33,21 +34,6 @@ _DEFAULTS = {
 
 _Value = str | int | float | bool | None
 _Metric = tuple[str, float, int, int]  # name, value, milliseconds since 1970, step
-
-
-def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted path: ``{"model": {"encoder": "x"}}`` is ``{"model.encoder": x}``.
-
-    An empty mapping stays as a value, so that nothing is lost.
-    """
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        path = f"{prefix}{name}"
-        if isinstance(value, Mapping) and value:
-            found |= flattened(value, f"{path}.")
-        else:
-            found[path] = value
-    return found
 
 
 def check_address(uri: str) -> None:
@@ -213,7 +199,10 @@ class MlflowTracker:
             write_text(self._run / NOTE, json.dumps(note, indent=2))
         if not self._begun:
             self._client.update_run(self._id, status="RUNNING")
-            params = [Param(_name(k), _shortened(v)) for k, v in self._params.items()]
+            # those of a run that goes on are there, and MLflow lets none of them change
+            there = self._client.get_run(self._id).data.params
+            wanted = {_name(name): _shortened(value) for name, value in self._params.items()}
+            params = [Param(name, v) for name, v in wanted.items() if name not in there]
             for first in range(0, len(params), _PARAMS):
                 self._client.log_batch(self._id, params=params[first : first + _PARAMS])
             tags = [RunTag(_name(k), v) for k, v in self._tags.items()]

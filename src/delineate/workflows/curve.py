@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,10 @@ from delineate.evaluation.learning_curve import (
     difference,
     fit_learning_curve,
 )
+from delineate.models.build import OWN_ENCODERS
 from delineate.training.job import Event
 from delineate.workflows.curve_page import write_curve_page
-from delineate.workflows.parts import Done, Part, remove_parts, train_parts
+from delineate.workflows.parts import Done, Part, refuse_short, remove_parts, train_parts
 from delineate.workflows.subsets import class_presence, nested
 from delineate.workflows.training_setup import Prepared, TrainSettings, prepare, started
 
@@ -171,9 +172,10 @@ def train_curve(
         DelineateError: what :func:`delineate.workflows.train.train` raises.
     """
     began = time.monotonic()
+    refuse_short(settings, parts=len(FOLDERS), reserve_s=0.0)
     data = Dataset.open(Path(dataset))
     data = Dataset(data.path, data.info, {name: data.split(name) for name in ("train", "val")})
-    prepared = prepare(data, Path(out), plan, changes, settings)
+    prepared = prepare(data, Path(out), plan, changes, settings, kind="a learning curve")
     parts, missing = _parts(prepared)
     run = prepared.job.run
     with started(prepared, began) as clock:
@@ -231,6 +233,7 @@ def _parts(prepared: Prepared) -> tuple[list[Part], dict[str, tuple[str, ...]]]:
     if larger is not None:
         title = f"training the larger network, {larger.encoder}"
         plan = job.plan.model_copy(update={"model": larger})
+        replace(job, plan=plan).build()  # refuses what cannot be built before anything is trained
         parts.append(Part("larger", title, parts[0].data, plan, prepared.name))
     everything = frozenset().union(*presence.values())
     missing = {
@@ -246,16 +249,16 @@ def _parts(prepared: Prepared) -> tuple[list[Part], dict[str, tuple[str, ...]]]:
 def larger_model(model: ModelSettings) -> ModelSettings | None:
     """The next larger encoder of the family, and a decoder twice as wide where it has widths.
 
-    The encoder stays where its weights are a file or no larger one is known. None where nothing of
-    the network can be made larger so.
+    The encoder stays where its weights are a file, or neither ladder nor architecture has a larger
+    one. None where nothing of the network can be made larger so.
     """
     encoder = model.encoder
-    own_weights = model.encoder_weights not in (None, "imagenet")
-    has_encoder = model.architecture not in ("fast-scnn", "ddrnet-23-slim")
-    if has_encoder and not own_weights:
+    there = OWN_ENCODERS.get(model.architecture)
+    if model.encoder_weights in (None, "imagenet"):
         for ladder in _LADDERS:
             if encoder in ladder[:-1]:
-                encoder = ladder[ladder.index(encoder) + 1]
+                above = ladder[ladder.index(encoder) + 1]
+                encoder = above if there is None or above in there else encoder
                 break
     widths = model.decoder_channels
     wider = None if widths is None else tuple(2 * width for width in widths)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from delineate.bundle.manifest import ClassInfo, InputInfo, Manifest
+from delineate.bundle.manifest import ClassInfo, InputInfo, Manifest, Variant
 from delineate.config import Normalisation, Plan
-from delineate.export import draft_manifest
 from delineate.workflows.training_setup import Prepared
 
 
@@ -31,7 +30,7 @@ def drafted(
         notes: more for the provenance.
     """
     job, data = prepared.job, prepared.data
-    return draft_manifest(
+    return Manifest(
         name=prepared.name,
         task=job.task,
         classes=tuple(
@@ -47,6 +46,7 @@ def drafted(
         ),
         tiling=job.plan.tiling,
         postprocessing=job.plan.postprocessing,
+        variants={"float32": Variant(file="model.onnx")},
         provenance={
             "dataset_sha256": prepared.dataset_sha256,
             "training_images": training_images,

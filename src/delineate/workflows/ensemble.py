@@ -7,13 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from delineate.bundle.load import load
-from delineate.config import with_changes
 from delineate.data.dataset import Sample
 from delineate.export import Exported, HeldOut, export_bundle
 from delineate.models.ensemble import Ensemble, Member, mean_normalisation
-from delineate.training.checkpoint import load_checkpoint
 from delineate.workflows.drafting import drafted
 from delineate.workflows.parts import Done
+from delineate.workflows.resuming import identity_of
 from delineate.workflows.training_setup import Prepared
 
 
@@ -54,17 +53,15 @@ def export_ensemble(
         val=images,
         read=job.read,
         force=True,
-        canary=prepared.settings.canary,
+        canary=prepared.asked.canary,
         held_out=held_out,
     )
 
 
 def _member(prepared: Prepared, done: Done) -> Member:
-    # the checkpoint has all weights: pretrained ones are not looked for again
-    plan = with_changes(done.part.plan, {"model.encoder_weights": None}, done.run)
-    job = replace(prepared.job, plan=plan, run=done.run)
-    network = job.build()
-    load_checkpoint(job.best if job.best.exists() else job.last, network, None, None)
+    plan = done.part.plan
+    identity = identity_of(plan, done.part.data.fingerprint())
+    network = replace(prepared.job, plan=plan, run=done.run, identity=identity).trained()
     manifest = load(done.bundle, engine="onnxruntime").manifest
     calibration = manifest.calibration
     return Member(

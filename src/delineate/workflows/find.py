@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from delineate.config import Duration
-from delineate.data.files import write_text
 from delineate.evaluation.page import Html, escape, join, section
-from delineate.training.find import Found, find
-from delineate.training.job import Job
-from delineate.training.stream import SampleStream
 from delineate.workflows.dataset_plots import Axis, plot
 from delineate.workflows.svg import dot, line, polyline, text
 
@@ -20,24 +15,6 @@ LONGEST_S = 60.0
 BUDGET_SHARE = 0.05
 _WIDTH, _HEIGHT = 560.0, 236.0
 _COLOUR, _MARK = "#3b82f6", "#e8590c"
-
-
-def find_and_note(job: Job, stream: SampleStream) -> Found:
-    """Find learning rate and batch size, and write them with their curves into ``RUN/find.json``.
-
-    It takes a minute at most, or a twentieth of the budget where that is less.
-
-    Args:
-        job: what will be trained; its folder is there.
-        stream: its batches, from the beginning.
-
-    Raises:
-        RefusedError: a single crop does not fit the memory.
-        OutputError: the folder cannot be written.
-    """
-    found = find(job, stream, limit_s=limit_of(job.duration))
-    write_text(job.run / FIND, json.dumps(found.to_dict(), indent=2))
-    return found
 
 
 def limit_of(duration: Duration) -> float:

@@ -23,11 +23,13 @@ class Following:
     """Passes on what a training tells.
 
     Attributes:
+        run: its folder.
         page: of the run.
         tracker: of MLflow, or None.
         caller: what the caller wants to be told, or None.
     """
 
+    run: Path
     page: RunPage
     tracker: MlflowTracker | None
     caller: Callable[[Event], None] | None
@@ -42,21 +44,26 @@ class Following:
         if self.caller is not None:
             self.caller(event)
 
+    def warn(self, text: str) -> None:
+        """Note something for readers of the run, and tell the caller."""
+        _warn(self.run, self.caller, text)
+
     def on_row(self, row: Row) -> None:
         if self.tracker is not None:
             self.tracker.log(row)
 
-    def finish(self, result: dict[str, Any], bundle: Path, run: Path) -> None:
+    def finish(self, result: dict[str, Any], bundle: Path) -> None:
         """Tell everybody that the training has come to its end."""
         self.page.finish()
         if self.tracker is not None:
-            self.tracker.finish(result, [run / PAGE, run / "plan.yaml", bundle])
+            self.tracker.finish(result, [self.run / PAGE, self.run / "plan.yaml", bundle])
 
 
 @contextmanager
 def followed(prepared: Prepared, caller: Callable[[Event], None] | None) -> Iterator[Following]:
     """Followers for the time of a training; where it fails they say how it stopped."""
-    following = Following(page_of(prepared), _tracker(prepared), caller)
+    tracker = _tracker(prepared, caller)
+    following = Following(prepared.job.run, page_of(prepared), tracker, caller)
     try:
         following.page.begin()
         yield following
@@ -82,7 +89,13 @@ def page_of(prepared: Prepared) -> RunPage:
     return RunPage(job.run, pictures)
 
 
-def _tracker(prepared: Prepared) -> MlflowTracker | None:
+def _warn(run: Path, caller: Callable[[Event], None] | None, text: str) -> None:
+    add_warning(run, text)
+    if caller is not None:
+        caller(Event.note(text))
+
+
+def _tracker(prepared: Prepared, caller: Callable[[Event], None] | None) -> MlflowTracker | None:
     settings, run = prepared.settings, prepared.job.run
     if settings.mlflow is None:
         return None
@@ -91,7 +104,7 @@ def _tracker(prepared: Prepared) -> MlflowTracker | None:
         run=run,
         params=prepared.job.plan.model_dump(mode="json"),
         tags={"dataset_sha256": prepared.dataset_sha256, "command": settings.command},
-        warn=lambda text: add_warning(run, text),
+        warn=lambda text: _warn(run, caller, text),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from delineate.config import Duration, Plan, checked, load_yaml
@@ -11,6 +10,7 @@ from delineate.errors import CheckpointError, SettingsError
 from delineate.training.check import read_all
 from delineate.training.folder import await_joinable
 from delineate.training.launch import refuse_devices
+from delineate.workflows.resuming import NOTE, TRAINING, Asked, read_note
 from delineate.workflows.several import help_to_fit
 from delineate.workflows.training_setup import (
     Prepared,
@@ -48,12 +48,13 @@ def join(
     """
     run = Path(run)
     await_joinable(run, wait_s)
-    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    note = read_note(run)
+    call = note.get("resumed", [note])[-1]
     settings = TrainSettings(
-        duration=checked(Duration, record["duration"], run / "run.json"),
-        devices=record["devices"],
-        nodes=record["nodes"],
-        rendezvous=record["rendezvous"],
+        duration=checked(Duration, call["duration"], run / NOTE),
+        devices=call["devices"],
+        nodes=call["nodes"],
+        rendezvous=call["rendezvous"],
     )
     if settings.nodes == 1:
         raise SettingsError(
@@ -62,12 +63,12 @@ def join(
             mend="Start it anew with --nodes and --rendezvous.",
         )
     refuse_devices(settings.devices, nodes=settings.nodes, rendezvous=settings.rendezvous)
-    data = Dataset.open(Path(dataset or record["dataset"]))
+    data = Dataset.open(_found(dataset, Path(note["dataset"])))
     fingerprint = data.fingerprint()
-    if fingerprint != record["dataset_sha256"]:
+    if fingerprint != note["dataset_sha256"]:
         raise CheckpointError(
             f"holds other files than on the machine that leads: their hash is {fingerprint[:12]} "
-            f"here and {record['dataset_sha256'][:12]} there",
+            f"here and {note['dataset_sha256'][:12]} there",
             where=data.path,
             mend="Copy them anew.",
         )
@@ -75,6 +76,25 @@ def join(
     job = job_of(data, run, plan, {}, fingerprint, settings)
     job.build()
     samples = read_all(
-        job.train, job.val, job.read, classes=job.classes, ignore_index=job.ignore_index
+        job.train,
+        job.val,
+        job.read,
+        classes=job.classes,
+        ignore_index=job.ignore_index,
+        keep=False,  # its processes keep their own
     )
-    help_to_fit(Prepared(job, data, fingerprint, run.name, settings), samples.index, augmentation)
+    asked = Asked(TRAINING, plan, run.name, canary=False)
+    help_to_fit(Prepared(job, data, fingerprint, settings, asked), samples.index, augmentation)
+
+
+def _found(dataset: Path | str | None, there: Path) -> Path:
+    """Where the dataset is on this machine."""
+    if dataset is not None:
+        return Path(dataset)
+    if not there.is_dir():
+        raise SettingsError(
+            "no such folder on this machine; the one that leads has the dataset there",
+            where=there,
+            mend="Add --data with its folder here.",
+        )
+    return there

@@ -16,13 +16,15 @@ from jaxtyping import Float32
 from delineate.bundle.load import load
 from delineate.config import Duration, Plan, load_yaml, with_changes
 from delineate.data.dataset import Dataset
-from delineate.errors import CheckpointError, SettingsError
+from delineate.errors import SettingsError
 from delineate.evaluation.evaluate import Evaluation
 from delineate.export import measure
 from delineate.training.clock import Clock
+from delineate.training.fit import EXPORT_S
 from delineate.training.job import Event
+from delineate.workflows.resuming import refuse_other_dataset
 from delineate.workflows.train import train
-from delineate.workflows.training_setup import Prepared
+from delineate.workflows.training_setup import Prepared, TrainSettings
 
 Watch = Callable[[Event], None]
 
@@ -92,7 +94,7 @@ def train_parts(
 
     Raises:
         SettingsError: the budget is over before all parts are trained.
-        CheckpointError: a finished part was trained on other files.
+        CheckpointError: a part was trained on other files.
     """
     runs = [prepared.job.run / part.folder for part in parts]
     for index, (part, run) in enumerate(zip(parts, runs, strict=True)):
@@ -114,7 +116,8 @@ def train_parts(
             plan = _as_found(plan, runs[0])
         told = _Told(watch, clock, index, len(parts))
         told.note(part.title)
-        result = train(part.data, run, plan=plan, settings=settings, watch=told)
+        changes = prepared.changes if settings.resume else None
+        result = train(part.data, run, plan=plan, changes=changes, settings=settings, watch=told)
         yield Done(
             _as_trained(part, run),
             run,
@@ -123,6 +126,27 @@ def train_parts(
             result.exported.summaries,
             result.steps,
             result.elapsed_s,
+        )
+
+
+def refuse_short(settings: TrainSettings, *, parts: int, reserve_s: float) -> None:
+    """Raise where a budget leaves no time to train in, before anything is written.
+
+    Args:
+        settings: the duration is that of the whole.
+        parts: trainings, each of which ends in an export.
+        reserve_s: seconds of the budget kept for what follows the last part.
+
+    Raises:
+        SettingsError: that is so.
+    """
+    budget_s, aside_s = settings.duration.budget_s, parts * EXPORT_S + reserve_s
+    if budget_s is not None and not settings.resume and budget_s <= aside_s:
+        raise SettingsError(
+            f"{budget_s:g} s are less than the exports of {parts} trainings take, about "
+            f"{aside_s:.0f} s",
+            where="--budget",
+            mend=f"Give {math.ceil(2 * aside_s)} s or more.",
         )
 
 
@@ -162,13 +186,7 @@ def _share(prepared: Prepared, clock: Clock, run: Path, left: int, reserve_s: fl
 def _finished(part: Part, run: Path, prepared: Prepared) -> Done:
     """A part that an earlier call has trained: its bundle is scored again."""
     result = json.loads((run / "result.json").read_text(encoding="utf-8"))
-    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    if record.get("dataset_sha256") != part.data.fingerprint():
-        raise CheckpointError(
-            "was trained on other files than there are now",
-            where=run,
-            mend="Put them back as they were, or train anew in another folder.",
-        )
+    refuse_other_dataset(run, part.data.fingerprint())
     path = run / Path(result["bundle"]).name
     bundle = load(path, engine="onnxruntime")
     val = part.data.split("val")
@@ -205,8 +223,7 @@ class _Told:
         self._watch(event)
 
     def note(self, text: str) -> None:
-        fraction = self._index / self._count
-        self(Event("note", 0, fraction, math.nan, math.nan, 0.0, None, None, text))
+        self(Event.note(text))
 
 
 def remove_parts(out: Path, pattern: str) -> None:

@@ -9,11 +9,10 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from delineate.config import Plan, read_yaml
+from delineate.config import Plan, flattened, read_yaml
 from delineate.errors import SettingsError
 from delineate.training.history import HistoryRow, read_history, read_warnings
 from delineate.training.log import Row, read_metrics
-from delineate.training.trackers import flattened
 
 
 @cache

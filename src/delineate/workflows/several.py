@@ -24,6 +24,7 @@ def fit_together(
     prepared: Prepared,
     index: ClassIndex,
     augmentation: UserAugmentation | None,
+    clock: Clock,
     *,
     watch: Callable[[Event], None],
     on_row: Callable[[Row], None],
@@ -31,9 +32,10 @@ def fit_together(
     """Take the steps of a training in several processes.
 
     Args:
-        prepared: the training; its folder is there, and its clock runs.
+        prepared: the training; its folder is there.
         index: where the classes are.
         augmentation: a user's, in place of the plan's; a function of a module.
+        clock: of the run; it runs while the processes start.
         watch: told about every step and validation.
         on_row: given every row of ``metrics.csv``.
 
@@ -48,7 +50,7 @@ def fit_together(
             on_row(told)
 
     with joinable(prepared.job.run):
-        progress = _launched(prepared, index, augmentation, leads=True, watch=hear)
+        progress = _launched(prepared, index, augmentation, clock, watch=hear)
     assert progress is not None, "the main process is on the machine that leads"
     return progress
 
@@ -66,26 +68,27 @@ def help_to_fit(
     Raises:
         DelineateError: what ``fit_together`` raises on the other machine.
     """
-    _launched(prepared, index, augmentation, leads=False, watch=None)
+    _launched(prepared, index, augmentation, None, watch=None)
 
 
 def _launched(
     prepared: Prepared,
     index: ClassIndex,
     augmentation: UserAugmentation | None,
+    clock: Clock | None,
     *,
-    leads: bool,
     watch: Callable[[Event | Row], None] | None,
 ) -> Progress | None:
+    """The clock is that of the machine that leads; on another there is none."""
     settings = prepared.settings
     return launch(
         _take_part,
-        (prepared, index, augmentation),
+        (prepared, index, augmentation, None if clock is None else clock.start),
         folder=prepared.job.run,
         devices=settings.devices,
         nodes=settings.nodes,
         rendezvous=settings.rendezvous,
-        leads=leads,
+        leads=clock is not None,
         watch=watch,
     )
 
@@ -95,6 +98,7 @@ def _take_part(
     prepared: Prepared,
     index: ClassIndex,
     augmentation: UserAugmentation | None,
+    start: float | None,
 ) -> Progress:
     """What each process does. It goes on from the last checkpoint, if there is one."""
     job, world = prepared.job, worker.world
@@ -102,12 +106,19 @@ def _take_part(
     samples = ReadSamples(SampleCache(job.read, limit), index)
     crops = Crops.of(job, samples, augmentation_of(job, augmentation))
     page = page_of(prepared)
+    path = job.run / "clock"
+    clock = (
+        Clock(path, 0.0, keeps=False)
+        if start is None  # on a machine that does not lead, and so is not asked for the time
+        else Clock.begun(path, start, keeps=world.is_main)
+    )
     if world.is_main and worker.restarts:
-        add_warning(
-            job.run,
+        text = (
             "A process ended before its time, and all went on from the last checkpoint (restart "
-            f"{worker.restarts} of {RESTARTS}).",
+            f"{worker.restarts} of {RESTARTS})."
         )
+        add_warning(job.run, text)
+        worker.send(Event.note(text))
 
     def watch(event: Event) -> None:
         if event.kind == "step":
@@ -118,7 +129,7 @@ def _take_part(
         job,
         crops.stream(job, world),
         resume=True,
-        clock=Clock(job.run / "clock", 0.0, keeps=world.is_main),
+        clock=clock,
         world=world,
         watch=watch,
         on_validation=page.on_validation,

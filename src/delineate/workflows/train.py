@@ -18,19 +18,20 @@ from delineate.data.files import write_text
 from delineate.evaluation.evaluate import Evaluation
 from delineate.evaluation.report import write_report
 from delineate.export import Exported, export_bundle
-from delineate.training.check import ReadSamples, read_all
-from delineate.training.checkpoint import Progress, check_checkpoint, load_checkpoint
+from delineate.training.check import read_all
+from delineate.training.checkpoint import Progress, check_checkpoint
 from delineate.training.clock import Clock
+from delineate.training.find import find
 from delineate.training.fit import fit
-from delineate.training.history import add_warning
 from delineate.training.job import Event
 from delineate.training.stream import SampleStream
 from delineate.training.trackers import check_address
 from delineate.workflows.crops import Crops
 from delineate.workflows.drafting import drafted
 from delineate.workflows.evaluate import predict_with
-from delineate.workflows.find import FIND, find_and_note
+from delineate.workflows.find import FIND, limit_of
 from delineate.workflows.following import Following, followed
+from delineate.workflows.resuming import identity_of
 from delineate.workflows.run_page import VALIDATION_PAGE
 from delineate.workflows.several import fit_together
 from delineate.workflows.training_setup import (
@@ -38,7 +39,6 @@ from delineate.workflows.training_setup import (
     TrainSettings,
     UserAugmentation,
     augmentation_of,
-    identity_of,
     prepare,
     started,
 )
@@ -118,33 +118,50 @@ def train(
         job.read,
         classes=job.classes,
         ignore_index=job.ignore_index,
+        keep=settings.processes == 1,  # each of several keeps its own
         watch=_tell_reading(watch),
     )
     crops = Crops.of(job, samples, augment)
     if settings.mlflow is not None:
         check_address(settings.mlflow)
-    with started(prepared, began) as clock, followed(prepared, watch) as following:
-        for name in samples.index.empty:
-            add_warning(job.run, f"The class {name} has no pixel in train, so it is not learnt.")
+    with started(prepared, began) as clock:
         if settings.find and not (job.run / FIND).exists():
             prepared = _with_found(prepared, crops.stream(job))
-        progress = _fit(prepared, samples, crops, clock, following, augmentation)
-        exported = _export(prepared)
-        _report(prepared, exported)
-        result = TrainResult(job.run, prepared.bundle, progress.step, clock.elapsed_s(), exported)
-        write_text(job.run / "result.json", json.dumps(result.to_dict(), indent=2))
-        following.finish(result.to_dict(), prepared.bundle, job.run)
+        with followed(prepared, watch) as following:
+            for name in samples.index.empty:
+                following.warn(f"The class {name} has no pixel in train, so it is not learnt.")
+            if settings.processes > 1:
+                del crops  # nor are its objects held twice
+                progress = fit_together(
+                    prepared,
+                    samples.index,
+                    augmentation,
+                    clock,
+                    watch=following.pass_on,
+                    on_row=following.on_row,
+                )
+            else:
+                progress = _fit(prepared, crops, clock, following)
+            exported = _export(prepared)
+            _report(prepared, exported)
+            result = TrainResult(
+                job.run, prepared.bundle, progress.step, clock.elapsed_s(), exported
+            )
+            write_text(job.run / "result.json", json.dumps(result.to_dict(), indent=2))
+            following.finish(result.to_dict(), prepared.bundle)
     return result
 
 
 def _with_found(prepared: Prepared, stream: SampleStream) -> Prepared:
     """The training with the learning rate and the batch size that a search finds."""
     job = prepared.job
-    found = find_and_note(job, stream)
+    found = find(job, stream, limit_s=limit_of(job.duration))
     processes = prepared.settings.processes
     evenly = max(found.batch_size // processes, 1) * processes
     plan = with_changes(job.plan, {**found.changes, "batch_size": evenly}, "--find")
     write_text(job.run / "plan.yaml", dump_yaml(plan))
+    # last, so that a kill before this line searches again
+    write_text(job.run / FIND, json.dumps(found.to_dict(), indent=2))
     job = replace(job, plan=plan, identity=identity_of(plan, prepared.dataset_sha256))
     return replace(prepared, job=job)
 
@@ -165,24 +182,11 @@ def _tell_reading(watch: Callable[[Event], None] | None) -> Callable[[float], No
     return lambda fraction: watch(replace(event, fraction=fraction))
 
 
-def _fit(
-    prepared: Prepared,
-    samples: ReadSamples,
-    crops: Crops,
-    clock: Clock,
-    following: Following,
-    augmentation: UserAugmentation | None,
-) -> Progress:
-    settings = prepared.settings
-    if settings.processes > 1:
-        clock.elapsed_s()  # into its file, from which the processes go on
-        return fit_together(
-            prepared, samples.index, augmentation, watch=following.pass_on, on_row=following.on_row
-        )
+def _fit(prepared: Prepared, crops: Crops, clock: Clock, following: Following) -> Progress:
     return fit(
         prepared.job,
         crops.stream(prepared.job),
-        resume=settings.resume,
+        resume=prepared.settings.resume,
         clock=clock,
         watch=following.on_event,
         on_validation=following.page.on_validation,
@@ -192,8 +196,7 @@ def _fit(
 
 def _export(prepared: Prepared) -> Exported:
     job = prepared.job
-    module = job.build()
-    load_checkpoint(job.best if job.best.exists() else job.last, module, None, job.identity)
+    module = job.trained()
     draft = drafted(
         prepared,
         plan=job.plan,
@@ -208,7 +211,7 @@ def _export(prepared: Prepared) -> Exported:
         val=job.val,
         read=job.read,
         force=True,
-        canary=prepared.settings.canary,
+        canary=prepared.asked.canary,
     )
 
 

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from delineate.config import Duration, Plan, dump_yaml, load_yaml, with_changes
+from delineate.config import (
+    Duration,
+    LossSettings,
+    Plan,
+    checked,
+    dump_yaml,
+    takes_class_weights,
+    with_changes,
+)
 from delineate.data.augment import Augmentation, SampleAugmentation, as_augmentation
 from delineate.data.dataset import Dataset
 from delineate.data.files import write_text
-from delineate.errors import CheckpointError, OutputError, SettingsError
-from delineate.models.build import resolved
+from delineate.errors import OutputError, SettingsError
 from delineate.training.clock import Clock
 from delineate.training.environment import environment
 from delineate.training.folder import clear, locked, refuse_folder
@@ -29,6 +36,16 @@ from delineate.training.job import Job
 from delineate.training.launch import refuse_devices
 from delineate.workflows.evaluate import labelled
 from delineate.workflows.first_look import FirstLook, default_plan, look_at, read_alike
+from delineate.workflows.resuming import (
+    NOTE,
+    TRAINING,
+    Asked,
+    identity_of,
+    read_note,
+    refuse_other_dataset,
+    resume,
+    with_true_encoder,
+)
 
 FIVE_STAGES = ("unet", "unet++", "attention-unet", "manet")  # decoders with five widths
 BUNDLE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -78,14 +95,21 @@ class Prepared:
     """A job and where it comes from.
 
     Attributes:
-        name: of the bundle.
+        asked: what the run was begun with.
+        changes: what a resume changes in the plan, by dotted path.
     """
 
     job: Job
     data: Dataset
     dataset_sha256: str
-    name: str
     settings: TrainSettings
+    asked: Asked
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Of the bundle."""
+        return self.asked.name
 
     @property
     def bundle(self) -> Path:
@@ -98,55 +122,44 @@ def prepare(
     plan: Plan | None,
     changes: Mapping[str, Any] | None,
     settings: TrainSettings,
+    *,
+    kind: str = TRAINING,
 ) -> Prepared:
     """Look at the dataset and settle the plan; nothing is written.
 
     Raises:
         DatasetError: a split is missing.
         SettingsError: the plan does not fit the dataset, the devices are not there, or there is
-            nothing to resume.
+            nothing that could be resumed so.
         CheckpointError: what should be resumed was trained on other files.
         OutputError: ``out`` exists and neither ``resume`` nor ``force`` is set, or is no run.
     """
     if settings.processes != 1 or settings.rendezvous is not None:
         refuse_devices(settings.devices, nodes=settings.nodes, rendezvous=settings.rendezvous)
+    name, changes = bundle_name(out, settings.name), changes or {}
     if settings.resume:
-        plan = _resumed_plan(out, plan, changes)
+        found = resume(
+            out,
+            plan,
+            changes,
+            kind=kind,
+            name=settings.name,
+            canary=settings.canary,
+            find=settings.find,
+        )
+        fingerprint = data.fingerprint()
+        refuse_other_dataset(out, fingerprint)
+        job = job_of(data, out, found.plan, {}, fingerprint, settings)
+        asked = replace(found.asked, name=found.asked.name or name)
+        prepared = Prepared(job, data, fingerprint, settings, asked, found.changes)
     else:
         refuse_folder(out, force=settings.force)
-    name = bundle_name(out, settings.name)
-    fingerprint = data.fingerprint()
-    if settings.resume:
-        _refuse_other_dataset(out, fingerprint)
-    job = job_of(data, out, plan, {} if settings.resume else changes or {}, fingerprint, settings)
+        fingerprint = data.fingerprint()
+        job = job_of(data, out, plan, changes, fingerprint, settings)
+        asked = Asked(kind, job.plan, name, settings.canary)
+        prepared = Prepared(job, data, fingerprint, settings, asked)
     _refuse_uneven(job.plan, settings)
-    return Prepared(job, data, fingerprint, name, settings)
-
-
-def _resumed_plan(out: Path, plan: Plan | None, changes: Mapping[str, Any] | None) -> Plan:
-    if not (out / "plan.yaml").exists():
-        raise SettingsError("holds no run to resume", where=out, mend="Leave --resume out.")
-    saved = load_yaml(out / "plan.yaml", Plan)
-    wanted = _with_true_encoder(with_changes(plan or saved, changes or {}, "the plan"))
-    if wanted != saved:
-        raise SettingsError(
-            "was started with another plan", where=out, mend="Leave --plan and plan options out."
-        )
-    return saved
-
-
-def _refuse_other_dataset(out: Path, fingerprint: str) -> None:
-    try:
-        record = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # killed before it was written: the checkpoint's word counts
-        return
-    if record.get("dataset_sha256") != fingerprint:
-        raise CheckpointError(
-            f"was trained on {record.get('dataset')}, whose files were others: their hash was "
-            f"{str(record.get('dataset_sha256'))[:12]} and is {fingerprint[:12]}",
-            where=out,
-            mend="Put the files back as they were, or train anew in another folder.",
-        )
+    return prepared
 
 
 def _refuse_uneven(plan: Plan, settings: TrainSettings) -> None:
@@ -212,21 +225,15 @@ def job_of(
 def _settled_plan(plan: Plan | None, pixels: FirstLook, changes: Mapping[str, Any]) -> Plan:
     """The plan that is trained: the default one where none is given, with its changes."""
     if plan is None:
-        plan = default_plan(pixels, changes.get("loss.name"))
+        plan = default_plan(pixels)
         if changes.get("model.architecture", "unet") not in FIVE_STAGES:
             # the default's decoder is a U-Net's
             changes = {"model.decoder_channels": None, **changes}
-    return _with_true_encoder(with_changes(plan, changes, "the plan"))
-
-
-def _with_true_encoder(plan: Plan) -> Plan:
-    """The plan with the name of the encoder that is really built."""
-    return plan.model_copy(update={"model": resolved(plan.model)})
-
-
-def identity_of(plan: Plan, dataset_sha256: str) -> str:
-    """The hash of plan and dataset by which a checkpoint is known."""
-    return hashlib.sha256(f"{dump_yaml(plan)}\n{dataset_sha256}".encode()).hexdigest()
+        if "loss.name" in changes:
+            loss = checked(LossSettings, {"name": changes["loss.name"]}, "the plan")
+            if not takes_class_weights(loss.name):  # nor does it take the default's
+                changes = {"loss.class_weights": None, **changes}
+    return with_true_encoder(with_changes(plan, changes, "the plan"))
 
 
 def augmentation_of(job: Job, wanted: UserAugmentation | None) -> SampleAugmentation:
@@ -250,30 +257,44 @@ def started(prepared: Prepared, began: float) -> Iterator[Clock]:
         began: when the command was called, by ``time.monotonic``.
     """
     job, settings, out = prepared.job, prepared.settings, prepared.job.run
-    record = {
-        "dataset": str(prepared.data.path),
-        "dataset_sha256": prepared.dataset_sha256,
-        "training_images": len(job.train),
-        "validation_images": len(job.val),
-        "duration": settings.duration.model_dump(),
-        "command": settings.command,
-        "devices": settings.devices,
-        "nodes": settings.nodes,
-        "rendezvous": settings.rendezvous,
-        "seed": job.plan.seed,
-        "deterministic": job.plan.deterministic,
-        "machine": f"{platform.machine()} {platform.system()}, Python {platform.python_version()}",
-        "environment": environment(),
-    }
     with locked(out):
         if not settings.resume:  # another process may have made a run while this one read
             refuse_folder(out, force=settings.force)
         clear(out, all_of_it=not settings.resume)
         # first the plan: by it a folder is known as a run, whenever this is killed
         write_text(out / "plan.yaml", dump_yaml(job.plan))
-        write_text(out / "run.json", json.dumps(record, indent=2))
+        write_text(out / NOTE, json.dumps(_note(prepared), indent=2))
         try:
             (out / "checkpoints").mkdir(exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot be made ({error.strerror})", where=out) from error
         yield Clock(out / "clock", settings.spent_s + time.monotonic() - began)
+
+
+def _note(prepared: Prepared) -> dict[str, Any]:
+    """The content of ``run.json``: the first call, and under ``resumed`` those that went on."""
+    job, settings = prepared.job, prepared.settings
+    call = {
+        "began": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": settings.command,
+        "duration": settings.duration.model_dump(),
+        "devices": settings.devices,
+        "nodes": settings.nodes,
+        "rendezvous": settings.rendezvous,
+        "machine": f"{platform.machine()} {platform.system()}, Python {platform.python_version()}",
+        "environment": environment(),
+    }
+    before = read_note(job.run) if settings.resume else {}
+    if before:
+        resumed = [*before.get("resumed", []), {**call, "changes": dict(prepared.changes)}]
+        return {**before, "asked": prepared.asked.to_dict(), "resumed": resumed}
+    return {
+        "dataset": str(prepared.data.path.resolve()),
+        "dataset_sha256": prepared.dataset_sha256,
+        "training_images": len(job.train),
+        "validation_images": len(job.val),
+        **call,
+        "seed": job.plan.seed,
+        "deterministic": job.plan.deterministic,
+        "asked": prepared.asked.to_dict(),
+    }

@@ -58,9 +58,24 @@ class FakeTraining:
         self.manifest = manifest
 
     def __call__(
-        self, data: Dataset, run: Path, *, plan: Plan | None, settings: Any, watch: Any
+        self,
+        data: Dataset,
+        run: Path,
+        *,
+        plan: Plan | None,
+        changes: Any,
+        settings: Any,
+        watch: Any,
     ) -> Any:
-        self.calls.append({"run": run.name, "data": data, "plan": plan, "settings": settings})
+        self.calls.append(
+            {
+                "run": run.name,
+                "data": data,
+                "plan": plan,
+                "changes": changes,
+                "settings": settings,
+            }
+        )
         run.mkdir(exist_ok=True)
         if plan is not None:
             if settings.find:

@@ -167,7 +167,8 @@ def test_the_verdict_in_words(
             ("resnet18", (16,)),
         ),
         ({"encoder": "resnet18", "encoder_weights": "imagenet"}, ("resnet34", None)),
-        ({"architecture": "fast-scnn"}, None),
+        ({"architecture": "fast-scnn", "encoder": "none"}, None),
+        ({"architecture": "deeplabv3-resnet101", "encoder": "resnet101"}, None),
         ({"encoder": "resnet152"}, None),
     ],
 )

@@ -13,6 +13,7 @@ from delineate.bundle.load import load
 from delineate.config import Duration
 from delineate.data.dataset import Dataset, Sample
 from delineate.errors import CheckpointError, DatasetError, SettingsError
+from delineate.evaluation.confusion import Confusion
 from delineate.evaluation.scores import compute_scores
 from delineate.export import Exported
 from delineate.training.job import Event
@@ -95,7 +96,10 @@ def test_counts_are_added_up_not_scores(scored: Scored) -> None:
     parts = [scored(samples[:1], 1.0), scored(samples[1:], 0.5)]
     whole = together(parts)
     assert whole.n_images == 5
-    total = compute_scores(parts[0].confusion + parts[1].confusion)
+    both = Confusion(parts[0].confusion.classes, None)
+    for part in parts:
+        both.merge(part.confusion)
+    total = compute_scores(both)
     assert whole.scores.to_dict() == total.to_dict()
     assert whole.scores.mean_iou != pytest.approx(
         (parts[0].scores.mean_iou + parts[1].scores.mean_iou) / 2, abs=1e-3
@@ -145,9 +149,10 @@ def test_a_finished_fold_of_other_files(
     (out / "fold-0/run.json").write_text(json.dumps({"dataset_sha256": "another"}))
     with pytest.raises(CheckpointError) as caught:
         train_folds(data, out, folds=3, settings=RESUMED)
+    found = fake.calls[0]["data"].fingerprint()[:12]
     assert str(caught.value) == (
-        f"{out / 'fold-0'}: was trained on other files than there are now. "
-        "Put them back as they were, or train anew in another folder."
+        f"{out / 'fold-0'}: was trained on None, whose files were others: their hash was another "
+        f"and is {found}. Put the files back as they were, or train anew in another folder."
     )
     assert not exported
 
@@ -194,15 +199,61 @@ def test_a_fold_that_goes_on_has_its_own_time_in_its_share(
     assert len(exported) == 1
 
 
-def test_a_budget_that_is_over(data: Path, tmp_path: Path, fake: Any, exported: list[Any]) -> None:
+def test_a_budget_without_time_to_train_in_is_refused_first(
+    data: Path, tmp_path: Path, fake: Any
+) -> None:
     out = tmp_path / "out"
     with pytest.raises(SettingsError) as caught:
-        train_folds(data, out, folds=2, settings=TrainSettings(duration=Duration(budget_s=40)))
+        train_folds(data, out, folds=2, settings=TrainSettings(duration=Duration(budget_s=100)))
+    assert str(caught.value) == (
+        "--budget: 100 s are less than the exports of 2 trainings take, about 100 s. "
+        "Give 200 s or more."
+    )
+    assert not fake.calls
+    assert not out.exists()
+
+
+def test_a_budget_that_is_over(data: Path, tmp_path: Path, fake: Any, exported: list[Any]) -> None:
+    out = tmp_path / "out"
+    fake.killed_in = "fold-0"
+    with pytest.raises(fake.killed):
+        train_folds(data, out, folds=2, settings=TrainSettings(duration=Duration(budget_s=110)))
+    (out / "clock").write_text("90")
+    fake.calls.clear()
+    resumed = TrainSettings(duration=Duration(budget_s=110), resume=True)
+    with pytest.raises(SettingsError) as caught:
+        train_folds(data, out, folds=2, settings=resumed)
     message = str(caught.value)
-    assert message.startswith(f"{out}: 40 s are over, and 2 of its trainings are not done.")
+    assert message.startswith(f"{out}: 110 s are over, and 2 of its trainings are not done.")
     assert "Resume with a longer budget, of at least " in message
     assert not fake.calls
     assert not exported
+
+
+def test_what_changes_on_a_resume_changes_in_the_folds_that_go_on(
+    data: Path, tmp_path: Path, fake: Any, exported: list[Any]
+) -> None:
+    out = tmp_path / "out"
+    fake.killed_in = "fold-1"
+    with pytest.raises(fake.killed):
+        train_folds(data, out, folds=3, settings=SETTINGS)
+    fake.calls, fake.killed_in = [], None
+    changes = {"optimiser.learning_rate": 1e-5}
+    train_folds(data, out, folds=3, settings=RESUMED, changes=changes)
+    goes_on, begins = fake.calls
+    assert (goes_on["run"], goes_on["plan"], goes_on["changes"]) == ("fold-1", None, changes)
+    assert (begins["run"], begins["changes"]) == ("fold-2", None)
+    assert begins["plan"].optimiser.learning_rate == 1e-5
+    assert len(exported) == 1
+
+
+def test_another_number_of_folds_is_another_run(data: Path, tmp_path: Path, fake: Any) -> None:
+    out = tmp_path / "out"
+    fake.killed_in = "fold-1"
+    with pytest.raises(fake.killed):
+        train_folds(data, out, folds=3, settings=SETTINGS)
+    with pytest.raises(SettingsError, match=r"holds a cross-validation in 3 folds, not .* in 2"):
+        train_folds(data, out, folds=2, settings=RESUMED)
 
 
 def test_what_the_first_fold_finds_holds_for_all(
@@ -220,12 +271,8 @@ def test_what_the_first_fold_finds_holds_for_all(
 def test_the_progress_is_that_of_the_whole(data: Path, tmp_path: Path, exported: list[Any]) -> None:
     events: list[Event] = []
     train_folds(data, tmp_path / "out", folds=2, settings=SETTINGS, watch=events.append)
-    assert [(e.kind, e.fraction) for e in events] == [
-        ("note", 0.0),
-        ("step", 0.25),
-        ("note", 0.5),
-        ("step", 0.75),
-    ]
+    assert [e.kind for e in events] == ["note", "step", "note", "step"]
+    assert [e.fraction for e in events if e.kind == "step"] == [0.25, 0.75]
     assert [e.text for e in events if e.kind == "note"] == ["fold 1 of 2", "fold 2 of 2"]
     assert events[1].remaining_s == pytest.approx(20.0, abs=5)
     assert events[3].remaining_s == 10.0

@@ -17,7 +17,6 @@ from delineate.training.losses.regions import LovaszTerm, TverskyTerm
 from delineate.types import Task
 
 Total = Callable[[torch.Tensor], torch.Tensor]
-_WEIGHTED = ("ce", "focal", "ohem")
 
 
 def build_loss(
@@ -45,7 +44,7 @@ def build_loss(
         a :class:`SegmentationLoss`.
 
     Raises:
-        SettingsError: there are not as many class weights as classes, or no term uses them.
+        SettingsError: there are not as many class weights as classes.
     """
     weights = settings.class_weights
     if weights is not None and len(weights) != classes:
@@ -53,12 +52,6 @@ def build_loss(
             f"has {len(weights)} numbers for {classes} classes",
             where="class_weights",
             mend=f"Give {classes} numbers, in the order of the classes.",
-        )
-    if weights is not None and not any(term in _WEIGHTED for term in settings.terms):
-        raise SettingsError(
-            f"has no meaning for the loss {settings.name}, which weighs each class the same",
-            where="class_weights",
-            mend=f"Leave it out, or use the loss ce+{settings.name}.",
         )
     return SegmentationLoss(
         [(_term(term, settings), weight) for term, weight in settings.terms.items()],

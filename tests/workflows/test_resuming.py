@@ -1,0 +1,126 @@
+"""What a resumed run keeps to, and what it may change."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from delineate.config import Plan, dump_yaml, with_changes
+from delineate.errors import SettingsError
+from delineate.workflows.resuming import (
+    CHANGEABLE,
+    TRAINING,
+    Asked,
+    Resumed,
+    identity_of,
+    read_note,
+    resume,
+)
+
+ASKED = Plan(batch_size=4)
+FOUND = with_changes(ASKED, {"batch_size": 16, "optimiser.learning_rate": 3e-3}, "--find")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run whose search has found another plan than it was begun with."""
+    (tmp_path / "plan.yaml").write_text(dump_yaml(FOUND))
+    note = {
+        "command": "delineate train data -o first --find",
+        "asked": Asked(TRAINING, ASKED, "first", canary=False).to_dict(),
+    }
+    (tmp_path / "run.json").write_text(json.dumps(note))
+    (tmp_path / "find.json").write_text("{}")
+    return tmp_path
+
+
+def resumed(out: Path, plan: Plan | None = None, **options: Any) -> Resumed:
+    usual: dict[str, Any] = {"kind": TRAINING, "name": None, "canary": True, "find": True}
+    changes = options.pop("changes", {})
+    return resume(out, plan, changes, **(usual | options))
+
+
+def refused(out: Path, plan: Plan | None = None, **options: Any) -> str:
+    with pytest.raises(SettingsError) as caught:
+        resumed(out, plan, **options)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("plan", [None, ASKED])
+@pytest.mark.parametrize("changes", [{}, {"batch_size": 4}])
+def test_the_command_that_began_a_search_goes_on_with_what_it_found(
+    run: Path, plan: Plan | None, changes: dict[str, Any]
+) -> None:
+    found = resumed(run, plan, changes=changes)
+    assert found.plan == FOUND
+    assert found.changes == {}
+    assert found.asked == Asked(TRAINING, ASKED, "first", canary=False)
+
+
+def test_a_search_that_was_cut_off_begins_again(run: Path) -> None:
+    (run / "find.json").unlink()
+    assert resumed(run).plan == ASKED
+    assert resumed(run, find=False).plan == FOUND
+
+
+def test_what_may_change(run: Path) -> None:
+    changes = {"optimiser.learning_rate": 1e-4, "micro_batch": 2, "precision": "32"}
+    found = resumed(run, changes=changes)
+    assert found.changes == changes
+    assert found.plan == with_changes(FOUND, changes, "")
+    assert found.asked.plan == with_changes(ASKED, changes, "")
+
+
+def test_what_may_not_change(run: Path) -> None:
+    changes = {"seed": 3, "crop_px": 64, "optimiser.learning_rate": 1e-4}
+    assert refused(run, changes=changes) == (
+        f"{run}: was started with another plan: crop_px was 256 and is 64; seed was 0 and is 3. "
+        "Leave these options out, or train anew in another folder."
+    )
+
+
+def test_a_run_of_another_kind(run: Path) -> None:
+    assert refused(run, kind="a cross-validation in 5 folds") == (
+        f"{run}: holds a training, not a cross-validation in 5 folds. Resume it as it was begun: "
+        "delineate train data -o first --find"
+    )
+
+
+def test_another_name(run: Path) -> None:
+    assert refused(run, name="second") == (
+        f"{run}: the bundle of this run is named first, not second. "
+        "Leave --name out, and rename the bundle when it is there."
+    )
+    assert resumed(run, name="first").asked.name == "first"
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[1]"])
+def test_a_note_that_was_not_written(run: Path, text: str | None) -> None:
+    (run / "run.json").unlink()
+    if text is not None:
+        (run / "run.json").write_text(text)
+    assert read_note(run) == {}
+    found = resumed(run, name="second", find=False)
+    assert found == Resumed(Asked(TRAINING, FOUND, "second", canary=True), FOUND, {})
+
+
+def test_a_checkpoint_depends_on_the_dataset_and_on_what_cannot_change() -> None:
+    usual = identity_of(ASKED, "hash")
+    assert identity_of(ASKED, "another") != usual
+    assert identity_of(with_changes(ASKED, {"batch_size": 8}, ""), "hash") != usual
+    other = {
+        "micro_batch": 1,
+        "precision": "32",
+        "patience": 3,
+        "checkpoint_s": 1.0,
+        "optimiser.learning_rate": 1.0,
+        "optimiser.gradient_clip": 9.0,
+        "tiling.tile_px": 64,
+        "tiling.overlap_px": 8,
+        "tiling.batch": 4,
+    }
+    assert other.keys() == CHANGEABLE
+    assert identity_of(with_changes(ASKED, other, ""), "hash") == usual
