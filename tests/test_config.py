@@ -105,7 +105,7 @@ REFUSED = {
     ),
     "overlap": (
         {"tiling": {"tile_px": 64, "overlap_px": 40}},
-        "tiling: Value error, overlap_px is 40, more than half of tile_px 64; use 32 or less "
+        "tiling: overlap_px is 40, more than half of tile_px 64; use 32 or less "
         "(found {'tile_px': 64, 'overlap_px': 40}).",
     ),
 }
@@ -147,7 +147,7 @@ def test_changes_by_path():
     [
         ({"crop_px": 1}, "crop_px: Input should be greater than or equal to 32 (found 1)"),
         ({"colour": 1}, "colour: Extra inputs are not permitted (found 1)"),
-        ({"tiling.overlap_px": 600}, "tiling: Value error, overlap_px is 600, more than half of"),
+        ({"tiling.overlap_px": 600}, "tiling: overlap_px is 600, more than half of"),
     ],
 )
 def test_wrong_changes(changes, message):
@@ -209,7 +209,7 @@ def test_class_weights_need_a_loss_that_takes_them(name: str) -> None:
     with pytest.raises(SettingsError) as caught:
         checked(LossSettings, {"name": name, "class_weights": (1.0, 2.0)}, "plan.yaml")
     assert str(caught.value).startswith(
-        "plan.yaml: the whole: Value error, class_weights have no meaning for the loss "
+        "plan.yaml: the whole: class_weights have no meaning for the loss "
         f"{name}, which weighs each class the same; leave them out, or use the loss ce+{name}"
     )
     assert takes_class_weights(f"ce+{name}")

@@ -359,7 +359,8 @@ def describe(error: ValidationError) -> str:
     for problem in error.errors():
         place = ".".join(str(part) for part in problem["loc"]) or "the whole"
         value = repr(problem["input"])
-        lines.append(f"{place}: {problem['msg']} (found {value[:80]})")
+        message = problem["msg"].removeprefix("Value error, ")  # of our own checks
+        lines.append(f"{place}: {message} (found {value[:80]})")
     return "; ".join(lines)
 
 

@@ -236,7 +236,7 @@ REFUSED = {
     "classes of one name": (
         {},
         {"classes": ("a", "a")},
-        "classes: Value error, class names must differ (found ",
+        "classes: class names must differ (found ",
     ),
 }
 

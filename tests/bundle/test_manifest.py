@@ -92,15 +92,15 @@ def _classes(*items):
     [
         (
             {"classes": _classes((0, "a"), (2, "b"))},
-            "classes: Value error, class ids must count up from 0 without gaps (found ",
+            "classes: class ids must count up from 0 without gaps (found ",
         ),
         (
             {"classes": _classes((1, "a"), (0, "b"))},
-            "classes: Value error, class ids must count up from 0 without gaps (found ",
+            "classes: class ids must count up from 0 without gaps (found ",
         ),
         (
             {"classes": _classes((0, "a"), (1, "a"))},
-            "classes: Value error, class names must differ (found ",
+            "classes: class names must differ (found ",
         ),
         (
             {"classes": _classes((0, "a"))},
@@ -112,11 +112,11 @@ def _classes(*items):
         ),
         (
             {"classes": _classes((0, "a"), (1, "b"), (2, "c")), "task": "binary"},
-            "the whole: Value error, a binary task has 2 classes, not 3 (found ",
+            "the whole: a binary task has 2 classes, not 3 (found ",
         ),
         (
             {"variants": {"int8": {"file": "model.int8.onnx"}}},
-            "the whole: Value error, the variant float32 is missing (found ",
+            "the whole: the variant float32 is missing (found ",
         ),
         (
             {"classes": _classes((0, "a"), (1, ""))},

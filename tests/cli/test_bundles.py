@@ -75,7 +75,7 @@ def test_options_win_over_the_file(delineate: Run, network: Path, tmp_path: Path
         ),
         (
             (*CLASSES, "--output-planes", "0,0,1"),
-            "options: output_planes: Value error, a plane is named twice (found [0, 0, 1]).",
+            "options: output_planes: a plane is named twice (found [0, 0, 1]).",
         ),
         (
             ("--classes", "a,b,"),

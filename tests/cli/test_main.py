@@ -111,7 +111,7 @@ def test_wrong_usage(delineate: Run, arguments: tuple[str, ...], found: str) -> 
         ),
         (
             "--steps 2 --loss hinge",
-            "the plan: loss.name: Value error, 'hinge' is no loss; the terms are ce, focal, ohem, "
+            "the plan: loss.name: 'hinge' is no loss; the terms are ce, focal, ohem, "
             "dice, tversky, lovasz, boundary, as in ce+0.5*lovasz (found 'hinge').",
         ),
         ("--steps 2 --name a/b", "name: 'a/b' cannot be a bundle's name. Use letters, digits, "
@@ -155,7 +155,7 @@ def test_encoders_that_cannot_be_had(
         ),
         (
             ("--tile", "64", "--overlap", "60"),
-            "--tile, --overlap: the whole: Value error, overlap_px is 60, more than half of "
+            "--tile, --overlap: the whole: overlap_px is 60, more than half of "
             "tile_px 64; use 32 or less",
         ),
     ],

@@ -42,8 +42,15 @@ def random_confusions(seed: int, n: int, wrong: float = 0.3) -> list[Confusion]:
     return found
 
 
+def merged(confusions: list[Confusion]) -> Confusion:
+    together = Confusion(CLASSES)
+    for confusion in confusions:
+        together.merge(confusion)
+    return together
+
+
 def total(confusions: list[Confusion]) -> Scores:
-    return compute_scores(sum(confusions[1:], confusions[0]))
+    return compute_scores(merged(confusions))
 
 
 @settings(max_examples=10, deadline=None)
@@ -88,8 +95,7 @@ def test_groups_are_drawn_whole() -> None:
     confusions = random_confusions(2, 6)
     grouped = counts_of(confusions, ["b", "a", "b", "a", "c", "c"])
     assert (grouped.unit, len(grouped.units())) == ("groups", 3)
-    pairs = [confusions[1] + confusions[3], confusions[0] + confusions[2]]
-    pairs.append(confusions[4] + confusions[5])
+    pairs = [merged([confusions[i], confusions[j]]) for i, j in ((1, 3), (0, 2), (4, 5))]
     found, expected = bootstrap(grouped), bootstrap(counts_of(pairs))
     assert found is not None
     assert expected is not None

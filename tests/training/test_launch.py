@@ -17,7 +17,8 @@ import torch
 from torch import distributed
 
 from delineate.errors import EngineError, MaskError, SettingsError
-from delineate.training.launch import VERDICT, Worker, launch, refuse_devices
+from delineate.training.launch import Worker, launch, refuse_devices
+from delineate.training.verdict import VERDICT
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from delineate.data.files import write_bytes
 from delineate.errors import CheckpointError
 from delineate.training.ema import MovingAverage
+from delineate.training.world import World
 
 _MEND = "Delete it; --resume then starts the steps anew."
 
@@ -127,6 +128,24 @@ def load_checkpoint(
     if average is not None:
         average.load({n.removeprefix("ema/"): t for n, t in tensors.items() if n[:4] == "ema/"})
     return progress
+
+
+def refuse_apart(path: Path, progress: Progress, world: World) -> None:
+    """Raise when processes go on from different checkpoints.
+
+    Gradients of weights that are not the same would be averaged without a word.
+
+    Raises:
+        CheckpointError: that is so.
+    """
+    steps = world.from_all((progress.step, progress.elapsed_s))
+    if len(set(steps)) > 1:
+        told = ", ".join(str(step) for step, _ in steps)
+        raise CheckpointError(
+            f"is not the same for all processes: it is of step {told} (0 is none)",
+            where=path,
+            mend="See that all machines have the same folder there, and --resume.",
+        )
 
 
 @contextmanager

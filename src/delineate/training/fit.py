@@ -14,15 +14,15 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 
-from delineate.errors import CheckpointError, RefusedError, SettingsError
+from delineate.errors import RefusedError, SettingsError
 from delineate.evaluation.evaluate import Evaluation
 from delineate.training.cache import memory_bytes
-from delineate.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from delineate.training.checkpoint import Progress, load_checkpoint, refuse_apart, save_checkpoint
 from delineate.training.clock import Clock
 from delineate.training.history import Validation, add_warning, rewind_history
 from delineate.training.job import Event, Job
 from delineate.training.log import Row, RunLog
-from delineate.training.memory import activation_bytes, crops_that_fit, out_of_memory
+from delineate.training.memory import crops_at_once, out_of_memory
 from delineate.training.schedule import StepCount, TimeBudget, learning_rate_factor
 from delineate.training.settled import settled
 from delineate.training.step import Stepper, autocast_type, precision
@@ -129,7 +129,7 @@ class _Loop:
             )
             if self.state.arithmetic:
                 self.fabric.strategy.precision.load_state_dict(self.state.arithmetic)
-        self._refuse_apart()
+        refuse_apart(job.last, self.state, world)
         self.length: StepCount | TimeBudget
         if job.duration.steps is not None:
             self.length = StepCount(job.duration.steps)
@@ -143,17 +143,6 @@ class _Loop:
         self.logged_s = self.seconds["step"], self.seconds["wait"]
         self.stepper.micro_batch = self._micro_batch(part)
 
-    def _refuse_apart(self) -> None:
-        """Gradients of weights that are not the same would be averaged without a word."""
-        steps = self.world.from_all((self.state.step, self.state.elapsed_s))
-        if len(set(steps)) > 1:
-            told = ", ".join(str(step) for step, _ in steps)
-            raise CheckpointError(
-                f"is not the same for all processes: it is of step {told} (0 is none)",
-                where=self.job.last,
-                mend="See that all machines have the same folder there, and --resume.",
-            )
-
     def fraction(self) -> float:
         """Of the training that is done, from 0; 1 and more at its end."""
         return self.length.progress(self.state.step, self.clock.elapsed_s())
@@ -165,21 +154,14 @@ class _Loop:
             return min(wanted, part)
         device = self.fabric.device
         memory = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory_bytes()
+        sharing = self.world.local_size if device.type == "cpu" else 1
         crop_px = self.job.plan.crop_px
-        activation = activation_bytes(self.module, self.job.channels, crop_px)
-        fitting = crops_that_fit(self.module, activation, memory // self._sharing(device))
-        fitting = min(self.world.from_all(fitting))  # gradients are exchanged at the same crops
-        if fitting >= part:
-            return part
-        once = max(fitting, 1)
-        self._warn(
-            f"A step of {part} crops of {crop_px} px needs about {part * activation / 1e9:.1f} GB, "
-            f"and {memory / 1e9:.1f} GB are there: {once} at once, and the gradients are added up."
+        once, warning = crops_at_once(
+            self.module, self.job.channels, crop_px, part, memory // sharing, self.world
         )
+        if warning is not None:
+            self._warn(warning)
         return once
-
-    def _sharing(self, device: torch.device) -> int:
-        return self.world.local_size if device.type == "cpu" else 1
 
     def run(self, log: RunLog | None, stream: SampleStream) -> None:
         plan = self.job.plan

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import multiprocessing
 import os
@@ -11,7 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
@@ -25,17 +24,16 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from delineate import errors
-from delineate.errors import DelineateError, EngineError, SettingsError
+from delineate.errors import DelineateError, SettingsError
 from delineate.training.devices import available_cores
 from delineate.training.leading import agreed_main
+from delineate.training.verdict import VERDICT, died, judged, leave_verdict, not_met
 from delineate.training.world import World, world_from_environment
 
 T = TypeVar("T")
 
 RESTARTS = 3  # as torchrun's users mostly set it
 MEET_S = 3600  # that machines wait for the last one, which may have many images to read
-VERDICT = ".verdict.json"  # why the processes should not be started again
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # torch takes them over
 
 _LOGGERS = ("torch.distributed.elastic", "torch.multiprocessing.spawn")
@@ -126,18 +124,18 @@ def launch(
             received = error
         except ChildFailedError as error:
             if not verdict.exists():
-                raise _died(error, folder) from error
+                raise died(error, folder, RESTARTS + 1) from error
         except RendezvousError as error:
-            raise _not_met(error, nodes, rendezvous) from error
-    judged = _judged(verdict, keep=nodes > 1)
+            raise not_met(error, nodes, rendezvous) from error
+    refused = judged(verdict, keep=nodes > 1)
     if relay.raised is not None:
         raise relay.raised
     if received is not None and received.sigval != signal.SIGINT:
         signal.raise_signal(received.sigval)
     if received is not None:
         raise KeyboardInterrupt
-    if judged is not None:
-        raise judged
+    if refused is not None:
+        raise refused
     return results[min(results)] if leads else None
 
 
@@ -249,74 +247,12 @@ def _work(
             world = replace(world, main=main)
         result = entry(Worker(world, restarts, send, tell), *arguments)
     except (DelineateError, KeyboardInterrupt) as error:
-        _leave(verdict, error)
+        leave_verdict(verdict, error)
         # as a failure: the others, who may be waiting for this one, are then ended
         raise SystemExit(1) from None
     if distributed.is_initialized():
         distributed.destroy_process_group()
     return result
-
-
-def _leave(verdict: Path, error: BaseException) -> None:
-    words = {"kind": type(error).__name__}
-    if isinstance(error, DelineateError):
-        words |= {"found": error.found, "mend": error.mend}
-        words |= {} if error.where is None else {"where": error.where}
-    with suppress(FileExistsError), verdict.open("x", encoding="utf-8") as file:
-        json.dump(words, file)
-
-
-def _judged(verdict: Path, *, keep: bool) -> BaseException | None:
-    """What :func:`_leave` wrote; the file stays where other nodes may still look for it."""
-    if not verdict.exists():
-        return None
-    words = json.loads(verdict.read_text(encoding="utf-8"))
-    if not keep:
-        verdict.unlink()
-    kind = getattr(errors, words["kind"], None)
-    if kind is None:
-        return KeyboardInterrupt()
-    error: DelineateError = kind.__new__(kind)  # not all are made from the same arguments
-    DelineateError.__init__(error, words["found"], where=words.get("where"), mend=words["mend"])
-    return error
-
-
-def _died(error: ChildFailedError, folder: Path) -> EngineError:
-    rank, failure = error.get_first_failure()
-    mend = "--resume goes on from the last checkpoint."
-    if failure.exitcode < 0:
-        cause = f"by {failure.signal_name()}"
-        if failure.exitcode == -signal.SIGKILL:
-            mend = (
-                "SIGKILL often means that memory was full: use fewer --devices or a smaller "
-                f"--batch-size. {mend}"
-            )
-    else:
-        cause = f"with {_raised(failure.error_file_data) or f'exit status {failure.exitcode}'}"
-    return EngineError(
-        f"process {rank} ended before its work was done, {RESTARTS + 1} times, at last {cause}",
-        where=folder,
-        mend=mend,
-    )
-
-
-def _raised(told: Any) -> str:
-    """What torch noted of an exception, and the line that raised it."""
-    message = told.get("message", "") if isinstance(told, dict) else told
-    if not isinstance(message, dict):
-        return str(message or "")
-    stack = str(message.get("extraInfo", {}).get("py_callstack", ""))
-    lines = [line.strip() for line in stack.splitlines() if line.strip().startswith("File ")]
-    at = f" ({lines[-1]})" if lines else ""
-    return f"{message.get('message', '')}{at}"
-
-
-def _not_met(error: RendezvousError, nodes: int, rendezvous: str | None) -> EngineError:
-    return EngineError(
-        f"the {nodes} nodes did not meet ({error or type(error).__name__})",
-        where=rendezvous,
-        mend="Run the same command on every node, and see that each reaches HOST:PORT.",
-    )
 
 
 class _Relay:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from delineate.training.sync_batchnorm import alone
+from delineate.training.world import World
 
 _SHARE = 0.6  # of the memory: the estimate knows no workspaces, no fragments, no other process
 _LOSS_COPIES = 6  # of the logits: log-softmax, softmax, truth, and their gradients
@@ -51,6 +52,32 @@ def crops_that_fit(network: nn.Module, activation: int, memory: int) -> int:
     """
     state = _STATE_COPIES * sum(p.numel() * p.element_size() for p in network.parameters())
     return max(int(_SHARE * memory) - state, 0) // max(activation, 1)
+
+
+def crops_at_once(
+    network: nn.Module, channels: int, crop_px: int, wanted: int, memory: int, world: World
+) -> tuple[int, str | None]:
+    """How many of the ``wanted`` crops of a step to take at once, 1 at least.
+
+    Args:
+        network: in training mode.
+        channels, crop_px: of a crop.
+        wanted: crops of a step in this process.
+        memory: bytes for this process.
+        world: gradients are exchanged at the same crops, so the least of all processes counts.
+
+    Returns:
+        the number, and what to tell the user when it is less than wanted.
+    """
+    activation = activation_bytes(network, channels, crop_px)
+    fitting = min(world.from_all(crops_that_fit(network, activation, memory)))
+    once = min(max(fitting, 1), wanted)
+    if once == wanted:
+        return once, None
+    return once, (
+        f"A step of {wanted} crops of {crop_px} px needs about {wanted * activation / 1e9:.1f} GB, "
+        f"and {memory / 1e9:.1f} GB are there: {once} at once, and the gradients are added up."
+    )
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -18,9 +18,7 @@ import numpy as np
 
 from delineate.config import (
     Duration,
-    LossSettings,
     Plan,
-    checked,
     dump_yaml,
     takes_class_weights,
     with_changes,
@@ -230,9 +228,9 @@ def _settled_plan(plan: Plan | None, pixels: FirstLook, changes: Mapping[str, An
             # the default's decoder is a U-Net's
             changes = {"model.decoder_channels": None, **changes}
         if "loss.name" in changes:
-            loss = checked(LossSettings, {"name": changes["loss.name"]}, "the plan")
-            if not takes_class_weights(loss.name):  # nor does it take the default's
-                changes = {"loss.class_weights": None, **changes}
+            bare = {"loss.class_weights": None, **changes}
+            if not takes_class_weights(with_changes(plan, bare, "the plan").loss.name):
+                changes = bare  # nor does it take the default's
     return with_true_encoder(with_changes(plan, changes, "the plan"))
 
 
