@@ -113,7 +113,10 @@ def test_three_steps_a_kill_and_a_resume_give_the_same_weights(
         run_job(job(tmp_path, plan=plan), watch=kill_at(3))
     last = tmp_path / "checkpoints/last.safetensors"
     assert progress_of(last)["step"] == (3 if saved == "after every step" else 2)
-    run_job(job(tmp_path, plan=plan), resume=True)
+    told: list[Event] = []
+    run_job(job(tmp_path, plan=plan), resume=True, watch=told.append)
+    assert told[0].step == (4 if saved == "after every step" else 3)
+    assert told[0].val_miou is not None  # of the validation before the kill
     for name in ("last.safetensors", "best.safetensors"):
         assert same_tensors(tmp_path / "checkpoints" / name, whole / "checkpoints" / name)
     scores = [[row["val_miou"] for row in read_metrics(run)] for run in (tmp_path, whole)]

@@ -32,6 +32,7 @@ class Progress:
         elapsed_s: seconds spent so far, validation and checkpoints included.
         best_score: best mIoU on val so far, -1 before the first validation.
         best_step: when it was reached.
+        newest_score: mIoU on val of the newest validation, None before the first.
         validations: validations done.
         stale: validations since the best.
         validation_s: seconds of the newest validation.
@@ -44,6 +45,7 @@ class Progress:
     elapsed_s: float = 0.0
     best_score: float = -1.0
     best_step: int = 0
+    newest_score: float | None = None
     validations: int = 0
     stale: int = 0
     validation_s: float = 0.0

@@ -139,7 +139,6 @@ class _Loop:
         self.seconds = {"step": 0.0, "wait": 0.0, "validation": 0.0, "checkpoint": 0.0, "page": 0.0}
         self.seconds |= self.state.seconds
         self.saved_at_s = 0.0
-        self.newest_miou: float | None = None
         self.logged_s = self.seconds["step"], self.seconds["wait"]
         self.stepper.micro_batch = self._micro_batch(part)
 
@@ -313,13 +312,14 @@ class _Loop:
         if isinstance(self.length, TimeBudget):
             # the last validation, and once more on the exported graph
             self.length.reserve_s = EXPORT_S + 2 * took_s
-        self.newest_miou = miou = found.scores.mean_iou
+        miou = found.scores.mean_iou
         better = miou > self.state.best_score  # a NaN is never better
         self.state = replace(
             self.state,
             validations=due,
             best_score=miou if better else self.state.best_score,
             best_step=self.state.step if better else self.state.best_step,
+            newest_score=miou,
             stale=0 if better else self.state.stale + 1,
             validation_s=took_s,
         )
@@ -377,7 +377,7 @@ class _Loop:
                 remaining_s=self.length.remaining_s(self.state.step, elapsed_s),
                 loss=loss,
                 images_per_s=rate,
-                val_miou=self.newest_miou,
+                val_miou=self.state.newest_score,
                 best_miou=None if best < 0 else best,
             )
         )
