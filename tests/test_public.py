@@ -11,6 +11,7 @@ import delineate
 
 PUBLIC = [
     "Bundle",
+    "CompressSettings",
     "Dataset",
     "DelineateError",
     "Duration",
@@ -24,6 +25,7 @@ PUBLIC = [
     "TilingSettings",
     "TrainSettings",
     "compare_runs",
+    "compress",
     "evaluate",
     "import_onnx",
     "join",

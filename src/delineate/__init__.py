@@ -11,6 +11,7 @@ from typing import Any
 
 _PUBLIC = {
     "Bundle": "delineate.bundle.load",
+    "CompressSettings": "delineate.workflows.compress",
     "Dataset": "delineate.data.dataset",
     "DelineateError": "delineate.errors",
     "Duration": "delineate.config",
@@ -24,6 +25,7 @@ _PUBLIC = {
     "TilingSettings": "delineate.config",
     "TrainSettings": "delineate.workflows.train",
     "compare_runs": "delineate.workflows.run_compare",
+    "compress": "delineate.workflows.compress",
     "evaluate": "delineate.workflows.evaluate",
     "import_onnx": "delineate.bundle.import_onnx",
     "join": "delineate.workflows.join",

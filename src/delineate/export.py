@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import io
 import json
 import logging
 import warnings
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from delineate.bundle.card import model_card
 from delineate.bundle.graph import OPSET, Wrapping, finish
-from delineate.bundle.load import golden_name, golden_outputs
+from delineate.bundle.load import golden_file, golden_name
 from delineate.bundle.manifest import Calibration, InputInfo, Manifest
 from delineate.bundle.store import write_bundle
 from delineate.data.dataset import Sample
@@ -31,6 +30,7 @@ from delineate.errors import DatasetError, ModelError, RefusedError
 from delineate.evaluation.calibration import CalibrationTally
 from delineate.evaluation.details import DetailSettings, Predicted
 from delineate.evaluation.evaluate import Evaluation, Read, evaluate
+from delineate.evaluation.scores import score_figures
 from delineate.models.temperature import Tempered, best_temperature
 from delineate.tiling.segment import segment
 from delineate.types import Image, Predictor
@@ -334,26 +334,16 @@ def _canary(
             continue
         files[f"canary/images/{sample.image.name}"] = sample.image.read_bytes()
         files[f"canary/masks/{sample.mask.name}"] = sample.mask.read_bytes()
-        buffer = io.BytesIO()
-        golden = golden_outputs(predictor, read(sample)[0], tile_px)
-        np.savez_compressed(buffer, labels=golden["labels"], summary=golden["summary"])
-        files[golden_name("float32", sample.image.stem)] = buffer.getvalue()
+        golden = golden_file(predictor, read(sample)[0], tile_px)
+        files[golden_name("float32", sample.image.stem)] = golden
     return files
 
 
 def _finished(draft: Manifest, evaluation: Evaluation) -> Manifest:
     """The draft with scores and software versions."""
-    scores = evaluation.scores
-    figures = {
-        "mean_iou": scores.mean_iou,
-        "mean_dice": scores.mean_dice,
-        "pixel_accuracy": scores.pixel_accuracy,
-    }
-    figures |= {
-        f"iou/{name}": value for name, value in zip(draft.class_names, scores.iou, strict=True)
-    }
-    rounded = {n: None if np.isnan(v) else round(float(v), 6) for n, v in figures.items()}
-    variant = draft.variants["float32"].model_copy(update={"scores": rounded})
+    variant = draft.variants["float32"].model_copy(
+        update={"scores": score_figures(evaluation.scores)}
+    )
     names = ("delineate", "torch", "onnx", "onnxruntime", "segmentation-models-pytorch")
     software = {name: importlib.metadata.version(name) for name in names}
     return draft.model_copy(

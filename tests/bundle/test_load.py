@@ -104,10 +104,79 @@ def test_unknown_engines_variants_and_devices(tiny_bundle):
     )
     with pytest.raises(SettingsError) as caught:
         load(tiny_bundle, variant="int8")
-    assert str(caught.value) == (f"{tiny_bundle}: has no variant 'int8'. Choose from float32.")
+    assert str(caught.value) == (
+        f"{tiny_bundle}: has no variant 'int8'. Choose from float32, auto."
+    )
     for engine in ("onnxruntime", "openvino", "auto"):
         with pytest.raises(EngineError, match=r"^device 'tpu' is not offered by this "):
             load(tiny_bundle, engine=engine, device="tpu")
+
+
+def variants_of(**more):
+    return {"float32": Variant(file="model.onnx", latency_ms={"here": 20.0}), **more}
+
+
+def int8(**changed):
+    fields = {"file": "model.int8.onnx", "precision": "int8", "engine": "onnxruntime"}
+    return Variant(**{**fields, "latency_ms": {"here": 10.0}, **changed})
+
+
+@pytest.fixture
+def with_variants(parts, tmp_path):
+    """A bundle whose int8 is the same network again; ``golden``: of which bundle's outputs."""
+
+    def write(variants, **changed):
+        manifest, files = parts
+        files = {**files, "model.int8.onnx": files["model.onnx"]}
+        for name in SHAPES:
+            files[golden_name("int8", name)] = files[golden_name("float32", name)]
+        manifest = manifest.model_copy(update={"variants": variants})
+        write_bundle(tmp_path / "several.bundle", manifest, {**files, **changed})
+        return tmp_path / "several.bundle"
+
+    return write
+
+
+def test_the_fastest_variant_that_runs(with_variants):
+    path = with_variants(variants_of(int8=int8()))
+    bundle = load(path, variant="auto")
+    assert (bundle.variant, bundle.engine, bundle.passed_over) == ("int8", "onnxruntime", {})
+    assert load(path).variant == "float32"
+    assert load(path, variant="int8", engine="openvino").engine == "openvino"
+
+
+def test_a_variant_that_was_never_timed_is_not_the_fastest(with_variants):
+    path = with_variants(variants_of(int8=int8(latency_ms={})))
+    assert load(path, variant="auto").variant == "float32"
+
+
+def test_a_variant_that_computes_something_else_is_passed_over(with_variants):
+    changed = _npz({"labels": np.ones((20, 24), np.uint8), "summary": np.zeros(4, np.float32)})
+    path = with_variants(variants_of(int8=int8()), **{golden_name("int8", "one"): changed})
+    bundle = load(path, variant="auto")
+    assert bundle.variant == "float32"
+    assert "canary one: " in bundle.passed_over["int8"]
+
+
+def test_a_precision_that_is_not_here_is_passed_over(with_variants):
+    half = int8(file="model.onnx", precision="bfloat16", engine="onnxruntime")
+    path = with_variants(variants_of(bfloat16=half))
+    bundle = load(path, variant="auto")
+    assert bundle.variant == "float32"
+    assert bundle.passed_over == {
+        "bfloat16": "ONNX Runtime runs no float32 file in bfloat16. Use --engine openvino, or "
+        "another variant."
+    }
+    with pytest.raises(EngineError, match="ONNX Runtime runs no float32 file in bfloat16"):
+        load(path, variant="bfloat16")
+
+
+def test_a_damaged_float32_is_an_error(with_variants):
+    path = with_variants(
+        variants_of(int8=int8()), **{"model.onnx": b"none", "model.int8.onnx": b""}
+    )
+    with pytest.raises(BundleError, match=r"model\.onnx is no ONNX file"):
+        load(path, variant="auto")
 
 
 def test_a_variant_outside_the_bundle_is_not_read(parts, tmp_path, tiny_bundle):

@@ -27,6 +27,7 @@ COMMANDS = [
     ("data", "stats"),
     ("train",),
     ("evaluate",),
+    ("compress",),
     ("predict",),
     ("import-onnx",),
     ("serve",),

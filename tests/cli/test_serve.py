@@ -14,7 +14,7 @@ def test_a_server_answers_until_ctrl_c(trained: Any, command: Callable[..., list
     assert server.stderr is not None
     try:
         said = ""
-        while "serving first 1 on onnxruntime at " not in said:
+        while "serving first 1 (float32) on onnxruntime at " not in said:
             said = server.stderr.readline()
             assert said, "the server ended"
         request = urllib.request.Request(

@@ -12,7 +12,8 @@ import pytest
 from onnx import helper
 
 from delineate.bundle.graph import Wrapping, finish
-from delineate.compression.attempts import Attempt, Place, Precision, Search, SearchSettings
+from delineate.bundle.manifest import Precision
+from delineate.compression.attempts import Attempt, Place, Search, SearchSettings
 from delineate.compression.quantise import prepared
 from delineate.config import Normalisation
 from delineate.data.dataset import Sample

@@ -46,9 +46,22 @@ def model_card(manifest: Manifest) -> str:
         ]
     else:
         lines.append("Not measured. `delineate evaluate BUNDLE DATASET` measures them.")
+    if len(manifest.variants) > 1:
+        lines += ["", "## Variants", "", "| variant | file | admitted on | mean IoU | ms |"]
+        lines += ["| --- | --- | --- | --- | --- |"]
+        for name, variant in manifest.variants.items():
+            miou, ms = (
+                variant.scores.get("mean_iou"),
+                min(variant.latency_ms.values(), default=None),
+            )
+            figures = ["-" if value is None else f"{value:.4g}" for value in (miou, ms)]
+            lines.append(
+                f"| {name} | {variant.file} | {variant.engine or 'any engine'} | "
+                f"{' | '.join(figures)} |"
+            )
     lines += ["", "## Provenance", "", f"Licence of the weights: {licence}.", ""]
     for name, value in manifest.provenance.items():
-        if name not in {"licence", "plan", "import"} and value:
+        if name not in {"licence", "plan", "import", "compression"} and value:
             lines.append(f"- {name.replace('_', ' ')}: {value}")
     lines += [
         "",

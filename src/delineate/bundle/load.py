@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import math
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,14 +14,21 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 
-from delineate.bundle.manifest import Manifest, Variant
+from delineate.bundle.manifest import Manifest, Precision, Variant
 from delineate.bundle.store import BundleStore
 from delineate.data.images import decode_image
-from delineate.errors import BundleError, SettingsError
+from delineate.errors import BundleError, EngineError, MissingExtraError, SettingsError
 from delineate.types import Image, Images, Output, Prediction, Predictor, PredictorSpec
 
 Engine = Literal["auto", "onnxruntime", "openvino"]
 ENGINES = ("auto", "onnxruntime", "openvino")
+# of what is float in the file; int8 layers run as such whatever is said here
+OPENVINO_PRECISION: dict[Precision, Literal["f32", "bf16", "f16"]] = {
+    "float32": "f32",
+    "bfloat16": "bf16",
+    "float16": "f16",
+    "int8": "f32",
+}
 
 
 class Bundle:
@@ -29,7 +37,8 @@ class Bundle:
     Attributes:
         manifest: everything the bundle says of itself.
         engine: the engine that runs it.
-        variant: the network file that runs.
+        variant: the network that runs.
+        passed_over: faster variants that do not run here, by name, and why not.
     """
 
     def __init__(self, store: BundleStore, predictor: Predictor, engine: str, variant: str) -> None:
@@ -38,6 +47,7 @@ class Bundle:
         self.manifest: Manifest = store.manifest
         self.engine = engine
         self.variant = variant
+        self.passed_over: dict[str, str] = {}
 
     @property
     def path(self) -> Path:
@@ -129,6 +139,14 @@ def golden_outputs(predictor: Predictor, image: Image, tile_px: int) -> dict[str
     return {"labels": found["labels"][0], "summary": found["summary"][0]}
 
 
+def golden_file(predictor: Predictor, image: Image, tile_px: int) -> bytes:
+    """:func:`golden_outputs` as the ``.npz`` that lies in a bundle."""
+    buffer = io.BytesIO()
+    golden = golden_outputs(predictor, image, tile_px)
+    np.savez_compressed(buffer, labels=golden["labels"], summary=golden["summary"])
+    return buffer.getvalue()
+
+
 def load(
     path: str | Path,
     *,
@@ -139,12 +157,17 @@ def load(
 ) -> Bundle:
     """Load a bundle (folder or ``.zip``) as a predictor. Every file's hash is checked first.
 
+    With the variant ``auto`` the one that was measured as the fastest is taken, of those that this
+    machine runs and whose golden outputs it reproduces; ``passed_over`` of the result tells why
+    faster ones were not.
+
     Args:
         path: the bundle.
-        engine: ``onnxruntime``, ``openvino``, or ``auto``: OpenVINO where it is installed and the
-            device is a CPU, else ONNX Runtime.
+        engine: ``onnxruntime``, ``openvino``, or ``auto``: that on which the variant was admitted,
+            and for others OpenVINO where it is installed and the device is a CPU, else ONNX
+            Runtime.
         device: ``cpu``; ``cuda`` for ONNX Runtime, ``gpu`` for OpenVINO.
-        variant: which network of the bundle.
+        variant: which network of the bundle, or ``auto``.
         threads: threads inside one call; all cores when left out.
 
     Raises:
@@ -157,29 +180,80 @@ def load(
             f"engine {engine!r} is unknown", mend=f"Choose from {', '.join(ENGINES)}."
         )
     store = BundleStore(Path(path))
-    chosen = _variant(store, variant)
+    if variant != "auto":
+        return _loaded(store, variant, engine, device, threads)
+    passed_over: dict[str, str] = {}
+    for name in _fastest_first(store.manifest):
+        try:
+            found = _loaded(store, name, engine, device, threads)
+            if name != "float32":
+                found.verify()
+        except (EngineError, BundleError, MissingExtraError) as error:
+            if name == "float32":
+                raise
+            passed_over[name] = str(error)
+            continue
+        found.passed_over = passed_over
+        return found
+    raise AssertionError("a manifest has the variant float32")
+
+
+def _fastest_first(manifest: Manifest) -> list[str]:
+    """Measured variants by their best latency, then the others; after float32 there is none."""
+    measured = {
+        name: min(variant.latency_ms.values(), default=math.inf)
+        for name, variant in manifest.variants.items()
+    }
+    names = sorted(measured, key=lambda name: (measured[name], name != "float32"))
+    return names[: names.index("float32") + 1]
+
+
+def _loaded(store: BundleStore, name: str, engine: str, device: str, threads: int | None) -> Bundle:
+    chosen = _variant(store, name)
     model = _read_model(store, chosen.file)
+    if engine == "auto" and chosen.engine is not None:
+        engine = chosen.engine
     if engine == "auto":
         has_openvino = importlib.util.find_spec("openvino") is not None
         engine = "openvino" if has_openvino and device == "cpu" else "onnxruntime"
     spec = store.manifest.spec()
-    predictor: Predictor
+    predictor = engine_predictor(model, spec, engine, chosen.precision, device, threads)
+    return Bundle(store, predictor, engine, name)
+
+
+def engine_predictor(
+    model: onnx.ModelProto,
+    spec: PredictorSpec,
+    engine: str,
+    precision: Precision,
+    device: str,
+    threads: int | None,
+) -> Predictor:
+    """A finished graph on one of the engines, in the arithmetic that is asked for.
+
+    Raises:
+        EngineError: the engine or the device is absent, or has no such arithmetic.
+    """
     if engine == "openvino":
         from delineate.engines.openvino import OpenVinoPredictor
 
-        predictor = OpenVinoPredictor(model, spec, device=device, threads=threads)
-    else:
-        from delineate.engines.onnxruntime import OnnxRuntimePredictor
+        hint = OPENVINO_PRECISION[precision]
+        return OpenVinoPredictor(model, spec, device=device, precision=hint, threads=threads)
+    from delineate.engines.onnxruntime import OnnxRuntimePredictor
 
-        predictor = OnnxRuntimePredictor(model, spec, device=device, threads=threads)
-    return Bundle(store, predictor, engine, variant)
+    if precision in ("bfloat16", "float16"):
+        raise EngineError(
+            f"ONNX Runtime runs no float32 file in {precision}",
+            mend="Use --engine openvino, or another variant.",
+        )
+    return OnnxRuntimePredictor(model, spec, device=device, threads=threads)
 
 
 def _variant(store: BundleStore, name: str) -> Variant:
     try:
         return store.manifest.variants[name]
     except KeyError:
-        present = ", ".join(store.manifest.variants)
+        present = ", ".join([*store.manifest.variants, "auto"])
         raise SettingsError(
             f"has no variant {name!r}", where=store.path, mend=f"Choose from {present}."
         ) from None

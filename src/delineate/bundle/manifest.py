@@ -21,6 +21,8 @@ from delineate.types import PixelType, PredictorSpec, Task
 SCHEMA_VERSION = 1
 Byte = Annotated[int, Field(ge=0, le=255)]
 Colour = tuple[Byte, Byte, Byte]
+Precision = Literal["float32", "bfloat16", "float16", "int8"]
+EngineName = Literal["onnxruntime", "openvino"]
 
 
 class ClassInfo(Settings):
@@ -51,13 +53,16 @@ class Tolerance(Settings):
 
 
 class Variant(Settings):
-    """One network file of the bundle."""
+    """A network file of the bundle, and the arithmetic it is run in."""
 
     file: str
-    precision: Literal["float32", "bfloat16", "float16", "int8"] = "float32"
+    precision: Precision = Field("float32", description="of the arithmetic; int8: inside the file")
+    engine: EngineName | None = Field(
+        None, description="the one that it was admitted on; any when left out"
+    )
     scores: dict[str, float | None] = Field({}, description="on the validation split")
     latency_ms: dict[str, float] = Field(
-        {}, description="median, by engine and size, when measured"
+        {}, description="median, by engine, device, threads and size, when measured"
     )
     tolerance: Tolerance = Tolerance()
 

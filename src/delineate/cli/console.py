@@ -120,7 +120,7 @@ _DURATION = re.compile(
 )
 
 
-def parse_duration(text: str) -> float:
+def parse_duration(text: str, where: str = "--budget") -> float:
     """Seconds of ``90s``, ``30m``, ``1h30m``.
 
     Raises:
@@ -129,7 +129,7 @@ def parse_duration(text: str) -> float:
     match = _DURATION.match(text.strip().lower())
     if not text.strip() or match is None:
         raise SettingsError(
-            f"{text!r} is no duration", where="--budget", mend="Write 90s, 30m or 1h30m."
+            f"{text!r} is no duration", where=where, mend="Write 90s, 30m or 1h30m."
         )
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return hours * 3600 + minutes * 60 + seconds

@@ -19,6 +19,9 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, val, test, ...")] = "val",
     engine: Annotated[str, typer.Option(help="auto, onnxruntime or openvino.")] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda or gpu.")] = "cpu",
+    variant: Annotated[
+        str, typer.Option(help="Which network of the bundle; auto takes the fastest that holds.")
+    ] = "float32",
     class_map: MapOption = None,
     against: Annotated[
         Path | None, typer.Option(help="Another bundle, compared on the same images.")
@@ -40,6 +43,7 @@ def evaluate(
 
     Example: delineate evaluate old.bundle DATASET --against new.bundle
     """
+    from delineate.bundle.load import load
     from delineate.evaluation.table import format_instances, format_table
     from delineate.workflows.evaluate import EvaluateSettings
     from delineate.workflows.evaluate import evaluate as run
@@ -48,18 +52,16 @@ def evaluate(
         refuse_existing(report)
     total = len(Dataset.open(dataset).split(split)) * (1 if against is None else 2)
     settings = EvaluateSettings(
-        against=against,
+        against=None if against is None else load(against, engine=engine, device=device),
         tta=tta,
         tile_px=tile,
         overlap_px=overlap,
     )
     with counting("evaluating", total) as update:
         found = run(
-            bundle,
+            load(bundle, engine=engine, device=device, variant=variant),
             dataset,
             split=split,
-            engine=engine,
-            device=device,
             class_map=class_map,
             report=report,
             on_progress=lambda done, _: update(done),

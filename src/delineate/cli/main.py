@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from delineate.cli import bundles, data, demo, evaluate, join, predict, runs, serve, train
+from delineate.cli import bundles, compress, data, demo, evaluate, join, predict, runs, serve, train
 from delineate.cli.console import Interrupted, emit_error, err, report_error
 from delineate.errors import DelineateError, OutputError
 
@@ -31,6 +31,7 @@ app.command("join")(join.join)
 app.command("runs")(runs.runs)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("compress")(compress.compress)
 app.command("import-onnx")(bundles.import_onnx)
 app.command("serve")(serve.serve)
 

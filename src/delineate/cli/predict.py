@@ -38,6 +38,9 @@ def predict(
     ] = None,
     engine: Annotated[str, typer.Option(help="auto, onnxruntime or openvino.")] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda or gpu.")] = "cpu",
+    variant: Annotated[
+        str, typer.Option(help="Which network of the bundle; auto takes the fastest that holds.")
+    ] = "float32",
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -49,7 +52,7 @@ def predict(
     from delineate.workflows.predict import PredictSettings, find_images
     from delineate.workflows.predict import predict as run
 
-    loaded = load(bundle, engine=engine, device=device)
+    loaded = load(bundle, engine=engine, device=device, variant=variant)
     given = {"tile_px": tile, "overlap_px": overlap}
     changes = {key: value for key, value in given.items() if value is not None}
     tiling: TilingSettings = with_changes(loaded.manifest.tiling, changes, "--tile, --overlap")

@@ -18,6 +18,9 @@ def serve(
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8000,
     engine: Annotated[str, typer.Option(help="auto, onnxruntime or openvino.")] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda or gpu.")] = "cpu",
+    variant: Annotated[
+        str, typer.Option(help="Which network of the bundle; auto takes the fastest that holds.")
+    ] = "float32",
     max_body_mb: Annotated[float, typer.Option(help="Largest request body, MB.")] = 64,
     pixel_limit: Annotated[int, typer.Option(help="Largest image, pixels.")] = 2**26,
     queue_length: Annotated[int, typer.Option(help="Requests that may wait.")] = 16,
@@ -42,12 +45,14 @@ def serve(
         },
         "delineate serve",
     )
-    loaded = load(bundle, engine=engine, device=device)
+    loaded = load(bundle, engine=engine, device=device, variant=variant)
     app = serving_app(loaded, settings)
     name = f"{loaded.manifest.name} {loaded.manifest.version}"
     run(
         app,
         host,
         port,
-        on_start=lambda url: err.print(f"serving {name} on {loaded.engine} at {url}"),
+        on_start=lambda url: err.print(
+            f"serving {name} ({loaded.variant}) on {loaded.engine} at {url}"
+        ),
     )

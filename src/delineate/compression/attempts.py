@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import onnx
 from pydantic import Field
 
+from delineate.bundle.manifest import EngineName, Precision
 from delineate.compression.gate import (
     GateSettings,
     Loss,
@@ -34,13 +34,11 @@ from delineate.compression.quantise import (
 )
 from delineate.compression.sensitivity import rank_layers
 from delineate.config import Settings
-from delineate.engines.timing import Interval, Timing, speedup, time_calls
+from delineate.engines.timing import Interval, Timing, speedup
 from delineate.errors import DelineateError, EngineError
 from delineate.evaluation.evaluate import Evaluation
 from delineate.types import Predictor
 
-EngineName: TypeAlias = Literal["onnxruntime", "openvino"]
-Precision: TypeAlias = Literal["float32", "bfloat16", "float16", "int8"]
 FLOAT_PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
 
 # Layers that stay float, one try after another, until the scores hold or the speed is gone
@@ -64,7 +62,7 @@ class Place:
     engines: Mapping[EngineName, Callable[[onnx.ModelProto, Precision], Predictor]]
     score: Callable[[Predictor], Evaluation]
     call: Callable[[Predictor], object]
-    timed: Callable[[Mapping[str, Callable[[], object]]], dict[str, Timing]] = time_calls
+    timed: Callable[[Mapping[str, Callable[[], object]]], dict[str, Timing]]
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ STATIC_AFTER = 8
 SHAPES_COUNTED = 1024
 
 
+CAPABILITIES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
+
 _Key = tuple[tuple[Output, ...], tuple[int, ...]]  # outputs and shape of the batch
 
 
@@ -48,7 +50,7 @@ class OpenVinoPredictor:
 
     Raises:
         MissingExtraError: OpenVINO is not installed.
-        EngineError: the device is absent, or OpenVINO refuses the graph.
+        EngineError: the device is absent or has no such arithmetic, or OpenVINO refuses the graph.
     """
 
     def __init__(
@@ -70,6 +72,12 @@ class OpenVinoPredictor:
             present = ", ".join(name.lower() for name in self._core.available_devices)
             raise EngineError(
                 f"device {device!r} is not offered by this OpenVINO", mend=f"Choose {present}."
+            )
+        able = self._core.get_property(self._device, "OPTIMIZATION_CAPABILITIES")
+        if CAPABILITIES[precision] not in able:  # it would take float32 without a word
+            raise EngineError(
+                f"device {device!r} has no {precision} arithmetic",
+                mend=f"Use another precision; it has {', '.join(sorted(able)).lower()}.",
             )
         self._config: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": precision,

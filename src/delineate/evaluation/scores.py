@@ -192,3 +192,14 @@ def _floats(values: PerClass) -> tuple[float, ...]:
 def none_if_nan(value: float) -> float | None:
     """``value`` for JSON, which has no NaN."""
     return None if math.isnan(value) else value
+
+
+def score_figures(scores: Scores) -> dict[str, float | None]:
+    """The scores that travel in a bundle, by name, rounded; None where one is undefined."""
+    figures = {
+        "mean_iou": scores.mean_iou,
+        "mean_dice": scores.mean_dice,
+        "pixel_accuracy": scores.pixel_accuracy,
+        **{f"iou/{name}": value for name, value in zip(scores.classes, scores.iou, strict=True)},
+    }
+    return {n: None if math.isnan(v) else round(float(v), 6) for n, v in figures.items()}
