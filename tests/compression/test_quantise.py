@@ -17,11 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from delineate.bundle.graph import Wrapping, finish
+from delineate.compression.qdq import Family, of_family
 from delineate.compression.quantise import (
-    Family,
     Quantisation,
     Tool,
-    of_family,
     prepared,
     quantisable,
     quantised,

@@ -16,8 +16,8 @@ from onnx import helper, numpy_helper
 
 from delineate.bundle.import_onnx import ImportOnnxSettings, import_onnx
 from delineate.bundle.load import load
-from delineate.compression.attempts import SearchSettings
 from delineate.compression.gate import GateSettings
+from delineate.compression.search import SearchSettings
 from delineate.engines.timing import Timing, time_calls
 from delineate.errors import DatasetError, EngineError, OutputError, SettingsError
 from delineate.workflows.compress import Compressed, CompressSettings, compress

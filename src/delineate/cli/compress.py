@@ -66,7 +66,7 @@ def compress(
     Example: delineate compress model.bundle DATASET -o small.bundle --threads 1 --speedup 1.5
     """
     with extra("compress"):
-        from delineate.compression.attempts import SearchSettings
+        from delineate.compression.search import SearchSettings
         from delineate.workflows.compress import CompressSettings
         from delineate.workflows.compress import compress as run
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from delineate.compression.nncf_tool import AnySize
 from delineate.compression.quantise import (
     WEIGHTED,
-    AnySize,
     Quantisation,
     quantisable,
     quantised,

@@ -18,9 +18,11 @@ from delineate.bundle.card import model_card
 from delineate.bundle.load import Bundle, engine_predictor, golden_file, golden_name
 from delineate.bundle.manifest import EngineName, Precision, Variant
 from delineate.bundle.store import MANIFEST, BundleStore, write_bundle
-from delineate.compression.attempts import Attempt, Place, Search, SearchSettings
+from delineate.compression.attempts import Attempt, Place
 from delineate.compression.calibration import IMAGES, calibration_samples
-from delineate.compression.quantise import AnySize, prepared
+from delineate.compression.nncf_tool import AnySize
+from delineate.compression.quantise import prepared
+from delineate.compression.search import Search, SearchSettings
 from delineate.data.dataset import Dataset, Sample, read_pair
 from delineate.data.files import refuse_existing
 from delineate.engines.timing import time_calls

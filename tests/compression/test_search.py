@@ -13,8 +13,9 @@ from onnx import helper
 
 from delineate.bundle.graph import Wrapping, finish
 from delineate.bundle.manifest import Precision
-from delineate.compression.attempts import Attempt, Place, Search, SearchSettings
+from delineate.compression.attempts import Attempt, Place
 from delineate.compression.quantise import prepared
+from delineate.compression.search import Search, SearchSettings
 from delineate.config import Normalisation
 from delineate.data.dataset import Sample
 from delineate.engines.onnxruntime import OnnxRuntimePredictor
