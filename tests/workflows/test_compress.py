@@ -137,6 +137,7 @@ def test_what_is_refused_is_told_and_nothing_written(
 def test_really_timed_on_every_engine(
     bundle: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("delineate.engines.timing.WARM_UP_S", 0.01)
     quick = partial(time_calls, rounds=2, burst_s=0.01)
     monkeypatch.setattr("delineate.workflows.compress.time_calls", quick)
     search = SearchSettings(tools=TOOLS, gate=GateSettings(speedup=1000.0))

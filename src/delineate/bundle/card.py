@@ -46,19 +46,7 @@ def model_card(manifest: Manifest) -> str:
         ]
     else:
         lines.append("Not measured. `delineate evaluate BUNDLE DATASET` measures them.")
-    if len(manifest.variants) > 1:
-        lines += ["", "## Variants", "", "| variant | file | admitted on | mean IoU | ms |"]
-        lines += ["| --- | --- | --- | --- | --- |"]
-        for name, variant in manifest.variants.items():
-            miou, ms = (
-                variant.scores.get("mean_iou"),
-                min(variant.latency_ms.values(), default=None),
-            )
-            figures = ["-" if value is None else f"{value:.4g}" for value in (miou, ms)]
-            lines.append(
-                f"| {name} | {variant.file} | {variant.engine or 'any engine'} | "
-                f"{' | '.join(figures)} |"
-            )
+    lines += _variants(manifest)
     lines += ["", "## Provenance", "", f"Licence of the weights: {licence}.", ""]
     for name, value in manifest.provenance.items():
         if name not in {"licence", "plan", "import", "compression"} and value:
@@ -70,3 +58,20 @@ def model_card(manifest: Manifest) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _variants(manifest: Manifest) -> list[str]:
+    """A table of the variants where there are several."""
+    if len(manifest.variants) == 1:
+        return []
+    lines = ["", "## Variants", "", "| variant | file | admitted on | mean IoU | ms |"]
+    lines += ["| --- | --- | --- | --- | --- |"]
+    for name, variant in manifest.variants.items():
+        latency_ms = min(variant.latency_ms.values(), default=None)
+        figures = [
+            "-" if value is None else f"{value:.4g}"
+            for value in (variant.scores.get("mean_iou"), latency_ms)
+        ]
+        engine = variant.engine or "any engine"
+        lines.append(f"| {name} | {variant.file} | {engine} | {' | '.join(figures)} |")
+    return lines
