@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import count
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,11 +10,9 @@ from onnx import helper
 
 from delineate.bundle.graph import Wrapping, finish
 from delineate.compression.accuracy_control import controlled
-from delineate.compression.nncf_tool import import_nncf
 from delineate.compression.quantise import Quantisation, prepared, quantised
 from delineate.config import Normalisation
 from delineate.engines.onnxruntime import OnnxRuntimePredictor
-from delineate.errors import ModelError
 from delineate.types import Predictor, PredictorSpec
 
 if TYPE_CHECKING:
@@ -67,7 +64,7 @@ def agreement(model: onnx.ModelProto, harmed: onnx.ModelProto) -> float:
 
 def test_it_leaves_the_harmed_layer_in_float(harmed: onnx.ModelProto) -> None:
     assert agreement(quantised(harmed, IMAGES, HOW), harmed) < 0.6
-    found = controlled(harmed, IMAGES, HOW, predictor=predictor, compared=IMAGES, limit_s=600.0)
+    found = controlled(harmed, IMAGES, HOW, predictor=predictor, compared=3, limit_s=600.0)
     assert found is not None
     onnx.checker.check_model(found)
     assert agreement(found, harmed) > 0.99
@@ -75,22 +72,7 @@ def test_it_leaves_the_harmed_layer_in_float(harmed: onnx.ModelProto) -> None:
 
 
 def test_a_limit_ends_it(harmed: onnx.ModelProto) -> None:
-    ticks = count()
-    clock: Callable[[], float] = lambda: float(next(ticks))  # noqa: E731
-    found = controlled(
-        harmed, IMAGES, HOW, predictor=predictor, compared=IMAGES, limit_s=2.0, clock=clock
-    )
+    began = time.monotonic()
+    found = controlled(harmed, IMAGES, HOW, predictor=predictor, compared=3, limit_s=0.5)
     assert found is None
-
-
-def test_what_nncf_says_when_it_fails(
-    harmed: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    nncf = import_nncf()
-
-    def broken(*_: object, **__: object) -> None:
-        raise ValueError("an odd node")
-
-    monkeypatch.setattr(nncf, "quantize_with_accuracy_control", broken)
-    with pytest.raises(ModelError, match=r"accuracy control fails on this network \(an odd node\)"):
-        controlled(harmed, IMAGES, HOW, predictor=predictor, compared=IMAGES, limit_s=9.0)
+    assert time.monotonic() - began < 30

@@ -1,74 +1,141 @@
-"""NNCF, and how it is asked for what the engines want."""
+"""NNCF, in a process of its own.
+
+Where it is imported it alters torch for the whole process, and a crash inside it would take a
+search of half an hour along.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection
-from typing import Any, TypeAlias
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import onnx
 from jaxtyping import Shaped
 
+from delineate.compression.nncf_process import ABSENT
 from delineate.compression.qdq import Family
-from delineate.compression.quiet import quiet
-from delineate.errors import MissingExtraError
+from delineate.errors import MissingExtraError, ModelError
 
 AnySize: TypeAlias = Shaped[np.ndarray, "_ _ c"]  # an image, among others of other sizes
+Measure: TypeAlias = Callable[[onnx.ModelProto, Sequence[int]], list[float]]
 
 
-def import_nncf() -> Any:
-    """NNCF, without the messages that it would send home.
+@dataclass(frozen=True)
+class Control:
+    """What NNCF's accuracy control is given.
+
+    Attributes:
+        compared: how many of the images, from the first, are measured.
+        largest_drop: of the mean of their values.
+        most_removed: layers that may become float.
+    """
+
+    compared: int
+    largest_drop: float
+    most_removed: int
+
+
+def by_nncf(
+    model: onnx.ModelProto,
+    images: Sequence[AnySize],
+    wanted: Collection[str],
+    family: Family,
+    *,
+    control: Control | None = None,
+    measure: Measure = lambda _graph, _items: [],
+    limit_s: float | None = None,
+) -> onnx.ModelProto | None:
+    """A graph with QDQ pairs around the wanted nodes; their types are NNCF's.
+
+    Args:
+        model: with unique names of its nodes.
+        images: for the ranges, (H, W, C) raw pixels each.
+        wanted: names of the nodes that become integers.
+        family: targets.
+        control: leave layers in float until ``measure`` is near that of ``model``.
+        measure: of a graph, a value for each image whose index is given; larger is better.
+        limit_s: seconds after which the process is stopped.
+
+    Returns:
+        None where the time was over first.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingExtraError: NNCF is not installed.
+        ModelError: NNCF fails on this network.
     """
-    before = os.environ.get("NNCF_CI")
-    os.environ["NNCF_CI"] = "1"
-    try:
-        with quiet():
-            import nncf
-            import nncf.quantization.advanced_parameters
-    except ImportError as error:
-        raise MissingExtraError("NNCF", "compress") from error
-    finally:
-        if before is None:
-            del os.environ["NNCF_CI"]
-        else:
-            os.environ["NNCF_CI"] = before
-    return nncf
+    if importlib.util.find_spec("nncf") is None:
+        raise MissingExtraError("NNCF", "compress")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        onnx.save(model, folder / "given.onnx")
+        arrays = {f"{index:06d}": image for index, image in enumerate(images)}
+        np.savez(folder / "images.npz", **arrays)  # type: ignore[arg-type]
+        job = {
+            "wanted": sorted(wanted),
+            "family": family,
+            "control": None if control is None else asdict(control),
+        }
+        (folder / "job.json").write_text(json.dumps(job))
+        status, words = _run(folder, measure, limit_s)
+        if status is None:
+            return None
+        if status == ABSENT:
+            raise MissingExtraError("NNCF", "compress")
+        if status != 0:
+            told = folder / "error.txt"
+            why = told.read_text() if told.is_file() else f"its process ended with {status}"
+            task = "quantise" if control is None else "control the accuracy of"
+            last = "" if told.is_file() or not words else f": {words[-1]}"
+            raise ModelError(f"NNCF cannot {task} this network ({why}{last})")
+        return onnx.load(folder / "made.onnx")
 
 
-def nncf_input(image: AnySize) -> dict[str, np.ndarray]:
-    """An image as NNCF gives it to a finished graph."""
-    return {"image": image[None]}
+def _run(folder: Path, measure: Measure, limit_s: float | None) -> tuple[int | None, list[str]]:
+    """Answer the process until it ends: its exit status, None if stopped, and what it said."""
+    with (folder / "words.txt").open("w+") as words:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "delineate.compression.nncf_process", str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=words,
+            text=True,
+        )
+        over = threading.Event()
+
+        def stop() -> None:
+            over.set()
+            process.kill()
+
+        timer = threading.Timer(threading.TIMEOUT_MAX if limit_s is None else limit_s, stop)
+        timer.daemon = True
+        timer.start()
+        try:
+            with process:
+                _answer(process, folder, measure)
+        except BrokenPipeError:
+            pass  # it was stopped, or has crashed; its status tells
+        finally:
+            timer.cancel()
+            process.kill()
+        words.seek(0)
+        return (None if over.is_set() else process.returncode), words.read().split("\n")
 
 
-def nncf_scope(nncf: Any, model: onnx.ModelProto, wanted: Collection[str]) -> Any:
-    """What NNCF has to leave alone: everything that is not wanted."""
-    others = [node.name for node in model.graph.node if node.name not in wanted]
-    return nncf.IgnoredScope(names=others, validate=False)
-
-
-def nncf_parameters(nncf: Any, family: Family) -> Any:
-    """NNCF's settings for a target family; its bias correction is on by default."""
-    parameters = nncf.quantization.advanced_parameters
-    processor = family == "x86"
-    fix = parameters.OverflowFix.ENABLE if processor else parameters.OverflowFix.DISABLE
-    mode = "asymmetric" if processor else "symmetric"
-    return parameters.AdvancedQuantizationParameters(
-        overflow_fix=fix,
-        activations_quantization_params=parameters.QuantizationParameters(
-            mode=mode, per_channel=False
-        ),
-    )
-
-
-def first_domain_first(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose first opset is that of plain ONNX, where NNCF looks for it."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    opsets = sorted(copy.opset_import, key=lambda opset: opset.domain not in ("", "ai.onnx"))
-    del copy.opset_import[:]
-    copy.opset_import.extend(opsets)
-    return copy
+def _answer(process: subprocess.Popen[str], folder: Path, measure: Measure) -> None:
+    if process.stdout is None or process.stdin is None:
+        raise TypeError("the process has no pipes")
+    for line in process.stdout:
+        asked = json.loads(line)
+        file = folder / asked["graph"]
+        values = measure(onnx.load(file), asked["items"])
+        file.unlink()
+        print(json.dumps(values), file=process.stdin, flush=True)

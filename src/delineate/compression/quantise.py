@@ -11,7 +11,7 @@ a full 8-bit weight and an 8-bit activation overflow the 16 bits that they are s
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,14 +27,7 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from delineate.compression.nncf_tool import (
-    AnySize,
-    first_domain_first,
-    import_nncf,
-    nncf_input,
-    nncf_parameters,
-    nncf_scope,
-)
+from delineate.compression.nncf_tool import AnySize, by_nncf
 from delineate.compression.qdq import Family, float_kept, of_family
 from delineate.compression.quiet import quiet
 from delineate.errors import ModelError
@@ -167,11 +160,19 @@ def quantised(
         ModelError: the network cannot be quantised, or not by this tool.
     """
     wanted = [name for name in quantisable(model) if name not in how.float_nodes]
-    if how.tool == "nncf":
-        made = _by_nncf(model, images, wanted, how)
-    else:
+    if how.tool == "onnxruntime":
         made = _by_onnxruntime(model, images, wanted, how, cache)
-    return float_kept(made) if how.family == "x86" else made
+        return float_kept(made) if how.family == "x86" else made
+    found = by_nncf(model, images, wanted, how.family)
+    if found is None:
+        raise TypeError("NNCF was stopped, without a limit")
+    return as_shipped(found, how)
+
+
+def as_shipped(graph: onnx.ModelProto, how: Quantisation) -> onnx.ModelProto:
+    """What NNCF makes, as it lies in a bundle (``graph`` itself is changed)."""
+    found = of_family(graph, how.family)
+    return float_kept(found) if how.family == "x86" else found
 
 
 class _Batches(CalibrationDataReader):  # type: ignore[misc]
@@ -240,24 +241,3 @@ def _by_onnxruntime(
             return onnx.load(path)
         except Exception as error:  # a family of many kinds
             raise ModelError(f"ONNX Runtime cannot quantise this network ({error})") from error
-
-
-def _by_nncf(
-    model: onnx.ModelProto,
-    images: Sequence[AnySize],
-    wanted: Collection[str],
-    how: Quantisation,
-) -> onnx.ModelProto:
-    nncf = import_nncf()
-    try:
-        with quiet():
-            found: onnx.ModelProto = nncf.quantize(
-                first_domain_first(model),
-                nncf.Dataset(images, nncf_input),
-                ignored_scope=nncf_scope(nncf, model, wanted),
-                advanced_parameters=nncf_parameters(nncf, how.family),
-                subset_size=len(images),
-            )
-    except Exception as error:  # nncf.errors and what ONNX Runtime raises inside it
-        raise ModelError(f"NNCF cannot quantise this network ({error})") from error
-    return of_family(found, how.family)

@@ -229,7 +229,7 @@ class Search:
                 self.images,
                 kept,
                 predictor=lambda graph: self.place.engines[item.engine](graph, "int8"),
-                compared=self.images[:COMPARED_IMAGES],
+                compared=COMPARED_IMAGES,
                 limit_s=self._left_s(),
             )
         except DelineateError as error:
