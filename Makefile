@@ -17,8 +17,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/delineate demo --out demo --force
 
+# Two tests at a time with a thread each: most are too small for a second thread to help.
 test: setup
-	$(BIN)/python -m pytest -m "not long"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" --numprocesses 2 --dist worksteal
 
 test-long: setup
 	$(BIN)/python -m pytest -m long --timeout 7200

@@ -12,6 +12,7 @@ from delineate.data.files import (
     refuse_existing,
     staging_folder,
     write_text,
+    write_together,
 )
 from delineate.errors import OutputError
 
@@ -46,6 +47,18 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
         f"{tmp_path / 'a'}: the disk is full. Free some space and run the command again."
     )
     assert not any(tmp_path.iterdir())
+
+
+def test_files_that_belong_together_are_there_all_or_none(tmp_path: Path) -> None:
+    good, bad = tmp_path / "a.npz", tmp_path / "file" / "a.png"
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(OutputError) as caught:
+        write_together({good: b"extra", bad: b"mask"})
+    assert caught.value.where == str(bad)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    write_together({good: b"extra", tmp_path / "b" / "a.png": b"mask"})
+    assert good.read_bytes() == b"extra"
+    assert (tmp_path / "b" / "a.png").read_bytes() == b"mask"
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:

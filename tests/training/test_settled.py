@@ -38,8 +38,9 @@ def test_memory_is_taken_once_and_given_back() -> None:
         assert faults(8) < pages  # of 8 times as many
         inside = resident_bytes()
     assert inside - resident_bytes() > 0.8 * (MEGABYTES << 20)
-    # all anew, at least once: a free part of the heap that is large enough is taken again later
-    assert faults(8) >= pages
+    before = resident_bytes()
+    faults(8)  # from here on what is freed goes back by itself
+    assert resident_bytes() - before < 0.2 * (MEGABYTES << 20)
 
 
 @glibc

@@ -6,8 +6,8 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from delineate.errors import OutputError
@@ -51,6 +51,20 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` atomically."""
     with atomic_file(path) as part:
         part.write_bytes(data)
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Write files that belong together: all of them, or none. The last is renamed last.
+
+    Raises:
+        OutputError: a folder cannot be written or the disk is full.
+    """
+    with ExitStack() as parts:
+        for path, data in reversed(list(files.items())):  # they take their names in reverse
+            try:
+                parts.enter_context(atomic_file(path)).write_bytes(data)
+            except OSError as error:
+                raise _output_error(error, path) from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import io
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,9 +17,9 @@ import numpy as np
 from delineate.bundle.load import Bundle, load
 from delineate.config import TilingSettings
 from delineate.data.dataset import list_files
-from delineate.data.files import atomic_file, write_bytes, write_text
+from delineate.data.files import write_together
 from delineate.data.images import read_image
-from delineate.data.masks import write_mask
+from delineate.data.masks import encode_mask
 from delineate.data.overlay import overlay
 from delineate.data.rle import label_map_to_coco
 from delineate.engines.tta import TtaPredictor
@@ -244,18 +245,20 @@ def _write(
         shares={name: float(share) for name, share in zip(names, summary, strict=False)},
         mean_confidence=float(summary[len(names)]),
     )
+    files: dict[Path, bytes] = {}
     if settings.overlay:
         drawn = overlay(image, labels, colours)
         _, data = cv2.imencode(".png", drawn[:, :, ::-1])  # OpenCV writes BGR
-        write_bytes(mask.with_name(mask.stem + ".overlay.png"), data.tobytes())
+        files[mask.with_name(mask.stem + ".overlay.png")] = data.tobytes()
     if settings.probabilities:
-        packed = mask.with_name(mask.stem + ".probabilities.npz")
-        with atomic_file(packed) as part, part.open("wb") as file:
-            np.savez_compressed(file, probabilities=found["probabilities"][0])
+        packed = io.BytesIO()
+        np.savez_compressed(packed, probabilities=found["probabilities"][0])
+        files[mask.with_name(mask.stem + ".probabilities.npz")] = packed.getvalue()
     if settings.rle:
         document = {**result.to_dict(), "regions": label_map_to_coco(labels, names)}
-        write_text(mask.with_name(mask.stem + ".json"), json.dumps(document))
-    write_mask(mask, labels, colours)  # last, so that a mask means that all is there
+        files[mask.with_name(mask.stem + ".json")] = json.dumps(document).encode()
+    files[mask] = encode_mask(labels, colours)  # last, so that a mask means that all is there
+    write_together(files)
     return result
 
 
