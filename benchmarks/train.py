@@ -33,6 +33,8 @@ from benchmarks.record import shared, write
 from delineate.config import Duration, Plan
 from delineate.data.augment import Augmentation
 from delineate.data.dataset import Dataset, read_pair
+from delineate.planning.look import look_at
+from delineate.planning.rules import default_plan
 from delineate.training.cache import SampleCache
 from delineate.training.clock import Clock
 from delineate.training.fit import fit
@@ -40,7 +42,6 @@ from delineate.training.job import Event, Job
 from delineate.training.losses.build import build_loss
 from delineate.training.sampling import crop_maker
 from delineate.training.stream import SampleStream
-from delineate.workflows.first_look import default_plan, look_at
 
 EPOCHS = int(sys.argv[1]) if len(sys.argv) > 1 else 4
 TURN = 4  # steps of one loop before the other's turn

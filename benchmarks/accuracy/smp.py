@@ -36,7 +36,8 @@ from benchmarks.accuracy.process import THREADS, python, run
 from delineate.data.augment import Augmentation
 from delineate.data.dataset import Dataset, Sample, read_pair
 from delineate.data.images import read_image
-from delineate.workflows.first_look import default_plan, look_at
+from delineate.planning.look import look_at
+from delineate.planning.rules import default_plan
 
 BATCH = 8
 LEARNING_RATE, LAST_LEARNING_RATE = 2e-4, 1e-5

@@ -27,13 +27,14 @@ from delineate.data.augment import Augmentation, SampleAugmentation, as_augmenta
 from delineate.data.dataset import Dataset
 from delineate.data.files import write_text
 from delineate.errors import OutputError, SettingsError
+from delineate.planning.look import FirstLook, look_at, read_alike
+from delineate.planning.rules import default_plan
 from delineate.training.clock import Clock
 from delineate.training.environment import environment
 from delineate.training.folder import clear, locked, refuse_folder
 from delineate.training.job import Job
 from delineate.training.launch import refuse_devices
 from delineate.workflows.evaluate import labelled
-from delineate.workflows.first_look import FirstLook, default_plan, look_at, read_alike
 from delineate.workflows.resuming import (
     NOTE,
     TRAINING,
@@ -45,7 +46,7 @@ from delineate.workflows.resuming import (
     with_true_encoder,
 )
 
-FIVE_STAGES = ("unet", "unet++", "attention-unet", "manet")  # decoders with five widths
+ENCODER_FIELDS = ("model.encoder", "model.encoder_weights", "model.decoder_channels")
 BUNDLE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 UserAugmentation = Callable[..., Mapping[str, np.ndarray]]
 
@@ -223,10 +224,9 @@ def job_of(
 def _settled_plan(plan: Plan | None, pixels: FirstLook, changes: Mapping[str, Any]) -> Plan:
     """The plan that is trained: the default one where none is given, with its changes."""
     if plan is None:
-        plan = default_plan(pixels)
-        if changes.get("model.architecture", "unet") not in FIVE_STAGES:
-            # the default's decoder is a U-Net's
-            changes = {"model.decoder_channels": None, **changes}
+        # an encoder that is named wants an architecture that has one to choose
+        wanted = "unet" if any(field in changes for field in ENCODER_FIELDS) else None
+        plan = default_plan(pixels, changes.get("model.architecture", wanted))
         if "loss.name" in changes:
             bare = {"loss.class_weights": None, **changes}
             if not takes_class_weights(with_changes(plan, bare, "the plan").loss.name):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from delineate.data.dataset import Dataset, DatasetInfo, Sample, read_instances, read_pair
 from delineate.data.images import read_image
@@ -20,7 +22,12 @@ Progress = Callable[[int, int], None]
 
 
 def describe(
-    dataset: Path, *, workers: int | None = None, progress: Progress | None = None
+    dataset: Path,
+    *,
+    splits: Collection[str] | None = None,
+    most: int | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
 ) -> Statistics:
     """Measure the canonical dataset at ``dataset``.
 
@@ -30,6 +37,8 @@ def describe(
 
     Args:
         dataset: a folder with ``dataset.yaml``.
+        splits: which are measured; all when left out.
+        most: images of a split that are measured, evenly spread; all when left out.
         workers: threads; as many as processors when left out.
         progress: told after every image.
 
@@ -42,9 +51,10 @@ def describe(
     data = Dataset.open(dataset)
     info = data.info
     background = frozenset(i for i, name in enumerate(info.classes) if is_background(name))
-    samples = [(split, sample) for split, listed in data.splits.items() for sample in listed]
+    wanted = [split for split in data.splits if splits is None or split in splits]
+    samples = [(split, sample) for split in wanted for sample in _spread(data.splits[split], most)]
     kept = sample_size(len(samples))
-    tallies = {split: Tally(split, info) for split in data.splits}
+    tallies = {split: Tally(split, info) for split in wanted}
     examples = Examples(info.ignore_index, background)
     for done, measured in enumerate(
         ordered_map(
@@ -70,6 +80,12 @@ def describe(
         whole=whole.result(),
         examples=examples.result(),
     )
+
+
+def _spread(samples: Sequence[Sample], most: int | None) -> Sequence[Sample]:
+    if most is None or len(samples) <= most:
+        return samples
+    return [samples[index] for index in np.linspace(0, len(samples) - 1, most).round().astype(int)]
 
 
 def measure(

@@ -1,22 +1,26 @@
-"""A first look at the training images, and the plan that is taken when none is given."""
+"""A first look at the training images: what every training has to know of them."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, Shaped
 
-from delineate.config import Normalisation, Plan
+from delineate.config import Normalisation
 from delineate.data.dataset import DatasetInfo, Sample, read_pair
 from delineate.data.images import fit_channels
 from delineate.errors import ImageError
 from delineate.types import Image, LabelMap, PixelType
 
 LOOKED_AT = 200  # images at most, evenly spread
-SMALLEST_HALVED_PX = 320  # smaller images keep their resolution by default
 CONSTANT = 1e-6  # standard deviation, as a share of the mean, that is rounding
-HEAVIEST = 8.0  # largest class weight, in units of the smallest
+# A class lies above or below the middle if that is so by this share of its pixels, on the average
+# of so many images, and by so many standard errors
+LEAST_LEAN = 0.1
+LEAST_IMAGES = 8
+CLEAR = 4.0
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,10 @@ class FirstLook:
         normalisation: mean and standard deviation for each channel, in raw values.
         smallest_side_px: the smallest height or width.
         class_shares: share of the labelled pixels of each class, by id.
+        upright: whether the images have an up, as far as the masks tell: a class that lies in
+            their upper or lower half more than chance explains. True where there are too few
+            images to tell.
+        sided: whether there is a class twice, as the left and as the right one.
     """
 
     channels: int
@@ -35,6 +43,8 @@ class FirstLook:
     normalisation: Normalisation
     smallest_side_px: int
     class_shares: tuple[float, ...]
+    upright: bool = True
+    sided: bool = False
 
 
 def look_at(samples: tuple[Sample, ...], info: DatasetInfo) -> FirstLook:
@@ -52,6 +62,7 @@ def look_at(samples: tuple[Sample, ...], info: DatasetInfo) -> FirstLook:
     sums = np.zeros((3, channels))
     classes = np.zeros(len(info.classes), np.int64)
     smallest = min(first.shape[:2])
+    leans = []
     for sample in chosen:
         image, mask = read_pair(sample, info)
         if (channels, image.shape[2]) == (1, 3):  # grey so far, and the first in colour
@@ -62,13 +73,47 @@ def look_at(samples: tuple[Sample, ...], info: DatasetInfo) -> FirstLook:
         sums += [np.full(image.shape[2], len(values)), values.sum(0), (values**2).sum(0)]
         counted = mask if info.ignore_index is None else mask[mask != info.ignore_index]
         classes += np.bincount(counted.reshape(-1), minlength=len(classes))
+        leans.append(_leans(mask, len(classes)))
     return FirstLook(
         channels=channels,
         dtype=pixel_type(first),
         normalisation=_normalisation(sums),
         smallest_side_px=smallest,
         class_shares=tuple(float(v) for v in classes / max(int(classes.sum()), 1)),
+        upright=_has_an_up(np.stack(leans)),
+        sided=_has_sides(info.classes),
     )
+
+
+def _has_sides(classes: tuple[str, ...]) -> bool:
+    names = {tuple(re.findall("[a-z0-9]+", name.lower())) for name in classes}
+    lefts = [name for name in names if "left" in name]
+    return any(tuple("right" if w == "left" else w for w in name) in names for name in lefts)
+
+
+def _leans(mask: LabelMap, classes: int) -> Float64[np.ndarray, " k"]:
+    """How far each class leans to the top of a mask, -1 to 1; NaN where it is absent."""
+    half = mask.shape[0] // 2
+    above, below = (
+        np.bincount(part.reshape(-1), minlength=classes)[:classes].astype(np.float64)
+        for part in (mask[:half], mask[mask.shape[0] - half :])
+    )
+    with np.errstate(invalid="ignore"):
+        return np.asarray((above - below) / (above + below))
+
+
+def _has_an_up(leans: Float64[np.ndarray, "images k"]) -> bool:
+    there = ~np.isnan(leans)
+    if there.any(axis=1).sum() < LEAST_IMAGES:
+        return True
+    for column, counted in zip(leans.T, there.T, strict=True):
+        values = column[counted]
+        if len(values) < LEAST_IMAGES:
+            continue
+        error = values.std(ddof=1) / np.sqrt(len(values))
+        if abs(values.mean()) > max(LEAST_LEAN, CLEAR * error):
+            return True
+    return False
 
 
 def _normalisation(sums: Float64[np.ndarray, "3 c"]) -> Normalisation:
@@ -111,38 +156,3 @@ def _alike(image: Image, sample: Sample, channels: int, dtype: str) -> Shaped[np
             mend="Convert the images of a dataset to one kind.",
         )
     return image
-
-
-def default_plan(look: FirstLook) -> Plan:
-    """The plan when none is given, for a training of minutes to an hour on a few cores.
-
-    A U-Net with a narrow decoder; where images are large enough it works on half of their
-    resolution, which makes a step three times as fast (measured: 0.70 s instead of 2.34 s for
-    eight crops of 256 px on two cores). Crops are no larger than the smallest image. Of more
-    than two classes the rare ones weigh more.
-
-    """
-    usual = Plan()
-    crop_px = min(usual.crop_px, max(32, look.smallest_side_px // 32 * 32))
-    half = look.smallest_side_px >= SMALLEST_HALVED_PX
-    model = usual.model.model_copy(
-        update={"decoder_channels": (128, 64, 32, 16, 16), "downscale": 2 if half else 1}
-    )
-    weights = balancing_weights(look.class_shares)
-    loss = usual.loss.model_copy(update={"class_weights": weights})
-    return usual.model_copy(update={"crop_px": crop_px, "model": model, "loss": loss})
-
-
-def balancing_weights(shares: tuple[float, ...]) -> tuple[float, ...] | None:
-    """Weights by the inverse square root of the class shares, with a mean of 1 over pixels.
-
-    The square root lies between no balance, by which rare classes are learnt last, and full
-    balance, by which a few pixels drown the rest. A class that is never seen weighs as the
-    rarest. Two classes get none: Dice balances them already.
-    """
-    if len(shares) == 2 or not any(shares):
-        return None
-    seen = np.array(shares)[np.array(shares) > 0]
-    raw = 1 / np.sqrt(np.maximum(np.array(shares), seen.min()))
-    raw = np.minimum(raw / raw.min(), HEAVIEST)
-    return tuple(round(float(v), 4) for v in raw / float(np.dot(raw, shares)))

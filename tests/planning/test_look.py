@@ -1,26 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from delineate.config import Normalisation
 from delineate.data.dataset import Dataset, read_pair
 from delineate.data.images import read_image
 from delineate.errors import ImageError
-from delineate.workflows.first_look import (
-    FirstLook,
-    balancing_weights,
-    default_plan,
-    look_at,
-    read_alike,
-)
+from delineate.planning.look import FirstLook, look_at, read_alike
 
 Make = Callable[..., Path]
 
@@ -120,40 +111,48 @@ def test_shares_of_classes_without_what_is_ignored(tmp_path: Path, make_dataset:
     assert found == pytest.approx([float(np.mean(counted == i)) for i in range(3)])
 
 
-LOOK = FirstLook(
-    channels=3,
-    dtype="uint8",
-    normalisation=Normalisation(mean=(0.0,), std=(1.0,)),
-    smallest_side_px=100,
-    class_shares=(0.25, 0.25, 0.5),
-)
+def tilted(path: Path, save_image: Any, shifts: list[int]) -> None:
+    """Bars of class 1, whose rows lie below the middle of 40 by so much."""
+    rng = np.random.default_rng(0)
+    (path / "train/images").mkdir(parents=True)
+    (path / "train/masks").mkdir()
+    (path / "dataset.yaml").write_text("classes: [background, bar]")
+    for index, shift in enumerate(shifts):
+        mask = np.zeros((40, 40), np.uint8)
+        mask[15 + shift : 25 + shift] = 1
+        save_image(path / f"train/images/{index}.png", rng.integers(0, 256, (40, 40, 3), np.uint8))
+        cv2.imwrite(str(path / f"train/masks/{index}.png"), mask)
 
 
 @pytest.mark.parametrize(
-    ("side", "crop", "downscale"), [(20, 32, 1), (100, 96, 1), (319, 256, 1), (320, 256, 2)]
+    ("shifts", "upright"),
+    [
+        ([8, 9, 10, 11, 12, 10, 9, 8], True),
+        ([-8, 9, -10, 11, -12, 10, -9, 8], False),
+        ([0] * 8, False),
+        ([0] * 7, True),  # too few to tell
+        ([10] * 18 + [-10] * 2, True),  # a few the other way
+    ],
 )
-def test_the_default_plan_fits_the_images(side: int, crop: int, downscale: int) -> None:
-    plan = default_plan(replace(LOOK, smallest_side_px=side))
-    assert (plan.crop_px, plan.model.downscale) == (crop, downscale)
+def test_whether_images_have_an_up(
+    tmp_path: Path, save_image: Any, shifts: list[int], upright: bool
+) -> None:
+    tilted(tmp_path / "data", save_image, shifts)
+    assert looked(tmp_path / "data").upright is upright
 
 
-def test_rare_classes_weigh_more() -> None:
-    assert balancing_weights((0.64, 0.32, 0.04)) == (0.7984, 1.1291, 3.1935)
-    weights = balancing_weights((0.9, 0.1 - 1e-9, 1e-9))
-    assert weights is not None
-    assert weights[2] == pytest.approx(8 * weights[0], rel=1e-3)  # the heaviest there is
-    never_seen = balancing_weights((0.5, 0.5, 0.0))
-    assert never_seen == (1.0, 1.0, 1.0)
-
-
-@given(st.lists(st.floats(0.01, 1.0), min_size=3, max_size=20))
-def test_weights_are_1_in_the_mean_over_pixels(amounts: list[float]) -> None:
-    shares = tuple(float(v) for v in np.array(amounts) / sum(amounts))
-    weights = balancing_weights(shares)
-    assert weights is not None
-    assert float(np.dot(weights, shares)) == pytest.approx(1, abs=1e-3)
-
-
-def test_no_weights_where_they_have_no_place() -> None:
-    assert balancing_weights((0.9, 0.1)) is None
-    assert balancing_weights((0.0, 0.0, 0.0)) is None
+@pytest.mark.parametrize(
+    ("classes", "sided"),
+    [
+        ("[background, left kidney, right kidney]", True),
+        ("[background, Kidney_Left, kidney-right]", True),
+        ("[background, left kidney, liver]", False),
+        ("[background, leftovers, rightovers]", False),
+    ],
+)
+def test_classes_told_apart_by_their_side(
+    tmp_path: Path, make_dataset: Make, classes: str, sided: bool
+) -> None:
+    path = make_dataset(tmp_path / "data")
+    (path / "dataset.yaml").write_text(f"classes: {classes}")
+    assert looked(path).sided is sided

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from delineate.config import Normalisation
+from delineate.planning.look import FirstLook
+from delineate.planning.rules import balancing_weights, default_plan
+
+LOOK = FirstLook(
+    channels=3,
+    dtype="uint8",
+    normalisation=Normalisation(mean=(0.0,), std=(1.0,)),
+    smallest_side_px=100,
+    class_shares=(0.25, 0.25, 0.5),
+)
+LARGE = replace(LOOK, smallest_side_px=320)
+
+
+@pytest.mark.parametrize(("side", "crop"), [(20, 32), (100, 96), (319, 256), (320, 256)])
+def test_crops_are_no_larger_than_the_smallest_image(side: int, crop: int) -> None:
+    assert default_plan(replace(LOOK, smallest_side_px=side)).crop_px == crop
+
+
+def test_small_images_get_a_unet_and_large_ones_ddrnet() -> None:
+    small, large = (
+        default_plan(replace(LOOK, smallest_side_px=319)).model,
+        default_plan(LARGE).model,
+    )
+    assert (small.architecture, small.downscale) == ("unet", 1)
+    assert small.decoder_channels == (128, 64, 32, 16, 16)
+    assert (large.architecture, large.downscale, large.decoder_channels) == (
+        "ddrnet-23-slim",
+        1,
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("architecture", "downscale", "narrow"),
+    [("unet", 2, True), ("manet", 2, True), ("fpn", 2, False), ("fast-scnn", 1, False)],
+)
+def test_an_architecture_that_was_chosen(architecture: str, downscale: int, narrow: bool) -> None:
+    found = default_plan(LARGE, architecture).model
+    assert (found.architecture, found.downscale) == (architecture, downscale)
+    assert (found.decoder_channels is not None) is narrow
+
+
+def test_images_without_an_up_are_turned_and_flipped() -> None:
+    upright = default_plan(LOOK).augmentation
+    assert (upright.horizontal_flip, upright.vertical_flip, upright.rotation_degrees) == (
+        0.5,
+        0,
+        10,
+    )
+    free = default_plan(replace(LOOK, upright=False)).augmentation
+    assert (free.horizontal_flip, free.vertical_flip, free.rotation_degrees) == (0.5, 0.5, 180)
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_left_and_right_are_not_mixed_up(upright: bool) -> None:
+    found = default_plan(replace(LOOK, upright=upright, sided=True)).augmentation
+    assert (found.horizontal_flip, found.vertical_flip, found.rotation_degrees) == (0, 0, 10)
+
+
+def test_rare_classes_weigh_more() -> None:
+    assert balancing_weights((0.64, 0.32, 0.04)) == (0.7984, 1.1291, 3.1935)
+    weights = balancing_weights((0.9, 0.1 - 1e-9, 1e-9))
+    assert weights is not None
+    assert weights[2] == pytest.approx(8 * weights[0], rel=1e-3)  # the heaviest there is
+    never_seen = balancing_weights((0.5, 0.5, 0.0))
+    assert never_seen == (1.0, 1.0, 1.0)
+
+
+@given(st.lists(st.floats(0.01, 1.0), min_size=3, max_size=20))
+def test_weights_are_1_in_the_mean_over_pixels(amounts: list[float]) -> None:
+    shares = tuple(float(v) for v in np.array(amounts) / sum(amounts))
+    weights = balancing_weights(shares)
+    assert weights is not None
+    assert float(np.dot(weights, shares)) == pytest.approx(1, abs=1e-3)
+
+
+def test_no_weights_where_they_have_no_place() -> None:
+    assert balancing_weights((0.9, 0.1)) is None
+    assert balancing_weights((0.0, 0.0, 0.0)) is None
