@@ -50,6 +50,12 @@ def test_an_architecture_that_was_chosen(architecture: str, downscale: int, narr
     assert (found.decoder_channels is not None) is narrow
 
 
+def test_deep_supervision_is_for_ddrnet_alone() -> None:
+    assert default_plan(LARGE).model.deep_supervision
+    assert not default_plan(LARGE, "fast-scnn").model.deep_supervision
+    assert not default_plan(LOOK).model.deep_supervision
+
+
 def test_images_without_an_up_are_turned_and_flipped() -> None:
     upright = default_plan(LOOK).augmentation
     assert (upright.horizontal_flip, upright.vertical_flip, upright.rotation_degrees) == (

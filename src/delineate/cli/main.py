@@ -8,7 +8,19 @@ import sys
 
 import typer
 
-from delineate.cli import bundles, compress, data, demo, evaluate, join, predict, runs, serve, train
+from delineate.cli import (
+    bundles,
+    compress,
+    data,
+    demo,
+    evaluate,
+    join,
+    plan,
+    predict,
+    runs,
+    serve,
+    train,
+)
 from delineate.cli.console import Interrupted, emit_error, err, report_error
 from delineate.errors import DelineateError, OutputError
 
@@ -26,6 +38,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
+app.command("plan")(plan.plan)
 app.command("train")(train.train)
 app.command("join")(join.join)
 app.command("runs")(runs.runs)

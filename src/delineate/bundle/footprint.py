@@ -1,0 +1,119 @@
+"""What a network takes to start and to hold, measured in a process of its own.
+
+A process that has done other things before has their memory in its peak.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import onnx
+
+from delineate.bundle.manifest import EngineName, Precision
+from delineate.errors import EngineError
+from delineate.types import PredictorSpec
+
+_TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Of one process that runs one network.
+
+    Attributes:
+        import_s: until Python has imported what it needs, seconds.
+        load_s: from the file to a predictor that has given its first result, seconds.
+        base_bytes: resident memory before the network was loaded.
+        peak_bytes: the largest resident memory.
+    """
+
+    import_s: float
+    load_s: float
+    base_bytes: int
+    peak_bytes: int
+
+
+def footprint(
+    model: Path,
+    spec: PredictorSpec,
+    engine: EngineName,
+    precision: Precision,
+    *,
+    image_hw: tuple[int, int],
+    device: str = "cpu",
+    threads: int | None = None,
+) -> Footprint:
+    """Load a finished graph in a new process and segment images of one size.
+
+    Args:
+        model: the ``.onnx`` file.
+        spec: what it takes.
+        engine, precision, device, threads: how it is run.
+        image_hw: height and width, pixels.
+
+    Raises:
+        EngineError: the engine refuses it, or the process dies, as for want of memory.
+    """
+    job = {
+        "model": str(model),
+        "spec": asdict(spec),
+        "engine": engine,
+        "precision": precision,
+        "device": device,
+        "threads": threads,
+        "image_hw": image_hw,
+    }
+    began = time.time()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "delineate.bundle.footprint", json.dumps(job), str(began)],
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise EngineError(f"{engine} gives no result within {_TIMEOUT_S:.0f} s") from error
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or [""])[-1]
+        raise EngineError(f"a process with {engine} ended with {done.returncode} ({last})")
+    return Footprint(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def _main(job: str, began: str) -> None:
+    import resource
+
+    import numpy as np
+
+    from delineate.bundle.load import engine_predictor
+
+    wanted = json.loads(job)
+    imported = time.time()
+    unit = 1 if sys.platform == "darwin" else 1024
+    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    spec = PredictorSpec(**wanted["spec"] | {"classes": tuple(wanted["spec"]["classes"])})
+    predictor = engine_predictor(
+        onnx.load(wanted["model"]),
+        spec,
+        wanted["engine"],
+        wanted["precision"],
+        wanted["device"],
+        wanted["threads"],
+    )
+    shape = (1, *wanted["image_hw"], spec.channels)
+    values = np.random.default_rng(0).integers(0, 256, shape)
+    predictor.predict(values.astype(spec.dtype))
+    loaded = time.time()
+    for _ in range(2):
+        predictor.predict(values.astype(spec.dtype))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    print(json.dumps(asdict(Footprint(imported - float(began), loaded - imported, base, peak))))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -1,0 +1,135 @@
+"""``delineate plan``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from delineate.cli.compress import parse_size
+from delineate.cli.console import (
+    ForceOption,
+    JsonOption,
+    emit,
+    err,
+    extra,
+    parse_duration,
+    plain_table,
+)
+from delineate.errors import SettingsError
+
+if TYPE_CHECKING:
+    from delineate.workflows.plan import Planned
+
+_UNITS = {"kb": 2**10, "mb": 2**20, "gb": 2**30}
+
+
+def plan(
+    dataset: Annotated[Path, typer.Argument(help="A canonical dataset with a labelled train.")],
+    p95_ms: Annotated[float, typer.Option(help="What 95 % of the calls may take, milliseconds.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The plan; a page and a JSON go beside it.")
+    ] = Path("plan.yaml"),
+    device: Annotated[str, typer.Option(help="cpu, cuda or gpu.")] = "cpu",
+    engine: Annotated[str, typer.Option(help="auto, onnxruntime or openvino.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="Inside one call; all when left out.")] = None,
+    end_to_end: Annotated[
+        bool,
+        typer.Option("--end-to-end", help="The budget covers decoding and encoding as well."),
+    ] = False,
+    memory: Annotated[
+        str | None, typer.Option(help="Peak of a process that runs it: 500MB, 2GB.")
+    ] = None,
+    image_size: Annotated[
+        str | None, typer.Option(help="What is timed, HEIGHTxWIDTH; the median of train otherwise.")
+    ] = None,
+    train_budget: Annotated[
+        str, typer.Option(help="How long the training may take: 30m, 1h30m.")
+    ] = "30m",
+    limit: Annotated[str, typer.Option(help="For this search, about: 90s, 4m.")] = "4m",
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Choose a network that fits a latency budget, by timing candidates on this machine.
+
+    Nothing is trained: latency does not depend on the weights. Exit status 1 when nothing fits.
+
+    Example: delineate plan DATASET --p95-ms 30
+
+    Example: delineate plan DATASET --p95-ms 100 --end-to-end --memory 1GB --image-size 1024x1024
+    """
+    with extra("train"):
+        from delineate.planning.choice import Budget
+        from delineate.workflows.plan import PlanSettings
+        from delineate.workflows.plan import plan as run
+
+    if p95_ms <= 0:
+        raise SettingsError(f"{p95_ms:g} ms is no budget", where="--p95-ms", mend="Give more.")
+    budget = Budget(p95_ms, end_to_end, None if memory is None else parse_bytes(memory))
+    settings = PlanSettings(
+        engine=engine,
+        device=device,
+        threads=threads,
+        image_hw=None if image_size is None else parse_size(image_size),
+        train_s=parse_duration(train_budget, "--train-budget"),
+        limit_s=parse_duration(limit, "--limit"),
+    )
+
+    def tell(line: str) -> None:
+        err.print(line, highlight=False, markup=False)
+
+    found = run(dataset, budget, out=out, force=force, settings=settings, tell=tell)
+    emit(found.to_dict(), as_json=as_json, show=lambda console: _show(console, found))
+    if found.choice.row is None:
+        raise typer.Exit(1)
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of ``500MB`` or ``2GB``, in powers of 1024.
+
+    Raises:
+        SettingsError: the text is no amount.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(kb|mb|gb)", text.strip().lower())
+    if match is None or float(match[1]) == 0:
+        raise SettingsError(
+            f"{text!r} is no amount of memory", where="--memory", mend="Write 500MB or 2GB."
+        )
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def _show(console: Console, found: Planned) -> None:
+    table = plain_table(
+        "network", "engine", "p50 ms", "p95 ms", "end to end", "MB", "G", "step s", "mIoU", "fits"
+    )
+    for row in found.rows:
+        p50, p95 = (f"{row.network.quantile(q).value:.1f}" for q in (0.5, 0.95))
+        table.add_row(
+            row.name,
+            row.contender.engine,
+            p50,
+            p95,
+            f"{row.end_to_end.quantile(0.95).value:.1f}",
+            "-" if row.memory_bytes is None else f"{row.memory_bytes / 2**20:.0f}",
+            f"{row.contender.size.multiply_adds / 1e9:.2f}",
+            "-" if row.step_s is None else f"{row.step_s:.2f}",
+            "-" if row.expected is None else f"{row.expected.miou:.3f}",
+            "no" if row.reasons else "yes",
+        )
+    console.print(table)
+    height, width = found.image_hw
+    console.print(
+        f"One image of {height} x {width} px, in turns; p95 end to end with decoding and encoding; "
+        "memory of a process; multiply-adds in thousands of millions; mIoU as expected, for the "
+        "order alone."
+    )
+    for item in found.left_out:
+        console.print(f"not timed: {item.name} ({item.reason})")
+    for sentence in found.choice.why:
+        console.print(sentence)
+    if found.files:
+        console.print(f"plan  {found.files['plan']}  (delineate train DATASET --plan it)")
+        console.print(f"page  {found.files['page']}")

@@ -1,0 +1,198 @@
+"""The choice: of what fits the budget, what is expected to be the most accurate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from delineate.engines.timing import Interval, Timing
+from delineate.planning.latency import Contender, LeftOut
+from delineate.planning.prior import Expected
+
+TIE = 0.01  # of expected mIoU: too close to tell, and the faster one is taken
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a model may take.
+
+    Attributes:
+        p95_ms: that 95 % of the calls do not exceed.
+        end_to_end: whether it covers decoding the file and encoding the mask, or the network alone.
+        memory_bytes: peak of a process that runs it; any when left out.
+    """
+
+    p95_ms: float
+    end_to_end: bool = False
+    memory_bytes: int | None = None
+
+    @property
+    def means(self) -> str:
+        """In words."""
+        if self.end_to_end:
+            return "from the bytes of a file to the bytes of a mask"
+        return "the network alone, from pixels to labels"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A candidate that was timed at length.
+
+    Attributes:
+        contender: network, engine and precision.
+        network: from pixels to labels.
+        end_to_end: from the bytes of an image file to those of a mask.
+        memory_bytes: peak of a process that runs it alone; None where it could not be measured.
+        file_bytes: of the graph.
+        step_s: of training, seconds; None where it was not measured.
+        crops: of 256 x 256 pixels that a training in the given time would see.
+        expected: accuracy; None where nothing is known of the network.
+        reasons: why it does not fit; empty if it does.
+    """
+
+    contender: Contender
+    network: Timing
+    end_to_end: Timing
+    memory_bytes: int | None
+    file_bytes: int
+    step_s: float | None
+    crops: float | None
+    expected: Expected | None
+    reasons: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.contender.label
+
+    def p95(self, budget: Budget) -> Interval:
+        """Of what the budget means, milliseconds."""
+        return (self.end_to_end if budget.end_to_end else self.network).quantile(0.95)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen.
+
+    Attributes:
+        row: the chosen candidate; None when nothing fits.
+        why: sentences.
+    """
+
+    row: Row | None
+    why: tuple[str, ...]
+
+
+def misfits(
+    network: Timing, end_to_end: Timing, memory_bytes: int | None, budget: Budget
+) -> tuple[str, ...]:
+    """Why a candidate does not fit a budget; empty if it does.
+
+    The upper end of the percentile's interval has to lie within the budget, where there are calls
+    enough for one.
+    """
+    found = []
+    p95 = (end_to_end if budget.end_to_end else network).quantile(0.95)
+    if _surely(p95) > budget.p95_ms:
+        found.append(f"p95 is {p95.value:.1f} ms, at most {_surely(p95):.1f} ms with 95 %")
+    if (
+        budget.memory_bytes is not None
+        and memory_bytes is not None
+        and memory_bytes > budget.memory_bytes
+    ):
+        found.append(f"takes {memory_bytes / 2**20:.0f} MB")
+    return tuple(found)
+
+
+def _surely(p95: Interval) -> float:
+    return p95.high if math.isfinite(p95.high) else p95.value
+
+
+def choose(rows: Sequence[Row], left_out: Sequence[LeftOut], budget: Budget) -> Choice:
+    """The row with the highest expected accuracy of those that fit; of near equals the fastest.
+
+    Args:
+        rows: timed candidates.
+        left_out: those that were not timed at length.
+        budget: what has to be met.
+    """
+    fitting = [row for row in rows if not row.reasons]
+    if not fitting:
+        return Choice(None, _what_would_fit(rows, left_out, budget))
+    known = [row for row in fitting if row.expected is not None]
+    if not known:
+        fastest = min(fitting, key=lambda row: row.network.quantile(0.5).value)
+        return Choice(fastest, ("Nothing is known of the accuracy of these; this is the fastest.",))
+    best = max(_miou(row) for row in known)
+    near = [row for row in known if _miou(row) >= best - TIE]
+    chosen = min(near, key=lambda row: row.network.quantile(0.5).value)
+    return Choice(chosen, _why(chosen, near, known, rows, budget))
+
+
+def _miou(row: Row) -> float:
+    return row.expected.miou if row.expected is not None else -1.0
+
+
+def _why(
+    chosen: Row, near: Sequence[Row], known: Sequence[Row], rows: Sequence[Row], budget: Budget
+) -> tuple[str, ...]:
+    p95 = chosen.p95(budget)
+    text = [
+        f"{chosen.name} takes {p95.value:.1f} ms at p95 (at most {_surely(p95):.1f} ms with 95 %) "
+        f"of the {budget.p95_ms:g} ms allowed for {budget.means}."
+    ]
+    if chosen.expected is not None:
+        place = 1 + sum(_miou(row) > _miou(chosen) for row in known)
+        text.append(
+            f"Of the {len(known)} that fit it is expected to be number {place} in accuracy "
+            f"(from {chosen.expected.source})."
+        )
+    if len(near) > 1:
+        others = ", ".join(row.name for row in near if row is not chosen)
+        text.append(f"As accurate, as far as can be told, and slower: {others}.")
+    slower = [row for row in rows if row.reasons and _miou(row) > _miou(chosen) + TIE]
+    if slower:
+        best = max(slower, key=_miou)
+        text.append(f"More accurate, and out of reach: {best.name} ({'; '.join(best.reasons)}).")
+    beaten = [
+        row
+        for row in known
+        if row.contender.size.multiply_adds > chosen.contender.size.multiply_adds
+        and _miou(row) < _miou(chosen) - TIE
+    ]
+    if beaten:
+        largest = max(beaten, key=lambda row: row.contender.size.multiply_adds)
+        text.append(
+            f"{largest.name} fits too and is larger, but is expected to be less accurate: the "
+            "training is too short for it."
+            if _short(largest, chosen)
+            else f"{largest.name} fits too and is larger, but is expected to be less accurate."
+        )
+    return tuple(text)
+
+
+def _short(larger: Row, chosen: Row) -> bool:
+    if larger.crops is None or chosen.crops is None:
+        return False
+    return larger.crops < 0.7 * chosen.crops
+
+
+def _what_would_fit(
+    rows: Sequence[Row], left_out: Sequence[LeftOut], budget: Budget
+) -> tuple[str, ...]:
+    if not rows:
+        return ("No candidate came near; the fastest was left out: " + left_out[0].reason + ".",)
+    fastest = min(rows, key=lambda row: _surely(row.p95(budget)))
+    needed = _surely(fastest.p95(budget))
+    text = [f"Nothing fits. The nearest is {fastest.name}: {'; '.join(fastest.reasons)}."]
+    if needed > budget.p95_ms:
+        share = math.sqrt(0.9 * budget.p95_ms / needed)  # time goes with the area
+        text.append(f"A budget of {math.ceil(1.1 * needed)} ms would do.")
+        text.append(f"So would images with sides of {share:.0%} of these.")
+        text.append(
+            "A faster engine, device or more threads may do: --engine, --device, --threads."
+        )
+    if budget.memory_bytes is not None and any("MB" in reason for reason in fastest.reasons):
+        least = min(row.memory_bytes for row in rows if row.memory_bytes is not None)
+        text.append(f"The least memory that any needs is {least / 2**20:.0f} MB.")
+    return tuple(text)

@@ -1,0 +1,299 @@
+"""``delineate plan``: from a dataset and a latency budget to the plan of a training."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from delineate.bundle.manifest import EngineName
+from delineate.config import ModelSettings, dump_yaml
+from delineate.data.dataset import Dataset
+from delineate.data.files import refuse_existing, write_together
+from delineate.data.statistics import describe
+from delineate.errors import SettingsError
+from delineate.evaluation.scores import none_if_nan
+from delineate.planning.candidates import Candidate, candidate, candidates
+from delineate.planning.choice import Budget, Choice, Row, choose
+from delineate.planning.fingerprint import Fingerprint, fingerprint
+from delineate.planning.latency import LeftOut, NetworkKind, Place, quick_look
+from delineate.planning.look import look_at, read_alike
+from delineate.planning.measure import Work, rows_of
+from delineate.planning.rules import Ruled, ruled
+from delineate.types import Image
+from delineate.workflows.evaluate import labelled
+from delineate.workflows.plan_page import write_plan_page
+
+MEASURED_IMAGES = 200  # of train, for the fingerprint
+QUICK_SHARE = 0.6  # of the limit, after which no candidate is begun
+TIMED_SHARE = 0.25  # of the limit, for timing at length
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """How a plan is looked for.
+
+    Attributes:
+        engine: ``auto`` tries all that run on the device.
+        device: ``cpu``, ``cuda`` or ``gpu``.
+        threads: inside one call; all cores when left out.
+        image_hw: size (height, width) that is timed, pixels; the median of train when left out.
+        train_s: time there is for the training, seconds.
+        limit_s: for the whole search, about.
+        models: that are compared; the usual ones when left out.
+    """
+
+    engine: str = "auto"
+    device: str = "cpu"
+    threads: int | None = None
+    image_hw: tuple[int, int] | None = None
+    train_s: float | None = None
+    limit_s: float = 240.0
+    models: tuple[ModelSettings, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What was measured, and chosen.
+
+    Attributes:
+        fingerprint: of the dataset.
+        budget: that had to be met.
+        rows: candidates timed at length, by their median.
+        left_out: those that were not, and why.
+        choice: the candidate and why; none when nothing fits.
+        ruled: the plan with the chosen network, or the default where there is none.
+        image_hw: what was timed (height, width), pixels.
+        seconds: that it took.
+        files: that were written.
+    """
+
+    fingerprint: Fingerprint
+    budget: Budget
+    rows: tuple[Row, ...]
+    left_out: tuple[LeftOut, ...]
+    choice: Choice
+    ruled: Ruled
+    image_hw: tuple[int, int]
+    seconds: float
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        chosen = self.choice.row
+        return {
+            "chosen": None if chosen is None else chosen.name,
+            "why": list(self.choice.why),
+            "budget": {
+                "p95_ms": self.budget.p95_ms,
+                "means": self.budget.means,
+                "memory_bytes": self.budget.memory_bytes,
+            },
+            "image_hw": list(self.image_hw),
+            "candidates": [row_dict(row) for row in self.rows],
+            "left_out": [{"name": item.name, "reason": item.reason} for item in self.left_out],
+            "plan": self.ruled.plan.model_dump(mode="json"),
+            "reasons": dict(self.ruled.reasons),
+            "seconds": round(self.seconds, 1),
+            "files": {name: str(path) for name, path in self.files.items()},
+        }
+
+
+def row_dict(row: Row) -> dict[str, Any]:
+    """A candidate as plain values: milliseconds, bytes, seconds."""
+    found: dict[str, Any] = {
+        "name": row.name,
+        "model": row.contender.candidate.model.model_dump(mode="json"),
+        "engine": row.contender.engine,
+        "precision": row.contender.precision,
+    }
+    for part, timing in (("network", row.network), ("end_to_end", row.end_to_end)):
+        for q in (50, 95):
+            interval = timing.quantile(q / 100)
+            found[f"{part}_p{q}_ms"] = round(interval.value, 3)
+        high = timing.quantile(0.95).high
+        found[f"{part}_p95_at_most_ms"] = round(high, 3) if np.isfinite(high) else None
+    return found | {
+        "memory_bytes": row.memory_bytes,
+        "file_bytes": row.file_bytes,
+        "parameters": row.contender.size.parameters,
+        "multiply_adds": row.contender.size.multiply_adds,
+        "step_s": row.step_s,
+        "expected_miou": None if row.expected is None else none_if_nan(row.expected.miou),
+        "expected_from": None if row.expected is None else row.expected.source,
+        "fits": not row.reasons,
+        "reasons": list(row.reasons),
+    }
+
+
+def plan(
+    dataset: Path | str,
+    budget: Budget,
+    *,
+    out: Path | str | None = None,
+    force: bool = False,
+    settings: PlanSettings = PlanSettings(),
+    tell: Callable[[str], None] = lambda _: None,
+) -> Planned:
+    """Measure candidate networks on this machine and choose one that fits the budget.
+
+    Args:
+        dataset: a canonical dataset with a labelled split train.
+        budget: latency and memory.
+        out: ``plan.yaml``; a page and a JSON document of the same name go beside it. Nothing is
+            written when it is left out, or when nothing fits.
+        force: replace them.
+        settings: engine, device, sizes, limits.
+        tell: given a line for each thing that is done.
+
+    Raises:
+        DatasetError: train is absent or unlabelled.
+        EngineError: an engine or the device is absent.
+        SettingsError: an engine is unknown, or a budget impossible.
+        OutputError: a file exists.
+    """
+    began = time.monotonic()
+    files = {} if out is None else _files(Path(out), force=force)
+    data = Dataset.open(Path(dataset))
+    tell("reading the dataset")
+    print_ = _fingerprint(data)
+    place = Place(_engines(settings), settings.device, settings.threads)
+    kind = _kind(data, print_)
+    work = _work(data, print_, settings.image_hw)
+    image_hw = (work.image.shape[0], work.image.shape[1])
+    contenders, left_out = quick_look(
+        _candidates(settings, image_hw),
+        kind,
+        place,
+        work.image,
+        budget_ms=budget.p95_ms,
+        limit_s=QUICK_SHARE * settings.limit_s,
+        tell=tell,
+    )
+    rows = rows_of(
+        contenders,
+        kind,
+        place,
+        work,
+        budget,
+        print_,
+        plan=ruled(print_).plan,
+        train_s=settings.train_s,
+        limit_s=TIMED_SHARE * settings.limit_s,
+        tell=tell,
+    )
+    rows.sort(key=lambda row: row.network.quantile(0.5).value)
+    choice = choose(rows, left_out, budget)
+    chosen = None if choice.row is None else choice.row.contender.candidate.model
+    found = Planned(
+        fingerprint=print_,
+        budget=budget,
+        rows=tuple(rows),
+        left_out=tuple(left_out),
+        choice=choice,
+        ruled=ruled(print_, chosen),
+        image_hw=image_hw,
+        seconds=time.monotonic() - began,
+        files=files if choice.row is not None else {},
+    )
+    if found.files:
+        _write(found, data.path.resolve().name)
+    return found
+
+
+def _files(out: Path, *, force: bool) -> dict[str, Path]:
+    files = {
+        "plan": out,
+        "page": out.with_suffix(".html"),
+        "document": out.with_suffix(".json"),
+    }
+    if out.suffix not in (".yaml", ".yml"):
+        raise SettingsError(f"{out} is no name of a plan", where="--out", mend="End it in .yaml.")
+    if not force:
+        for path in files.values():
+            refuse_existing(path)
+    return files
+
+
+def _fingerprint(data: Dataset) -> Fingerprint:
+    samples = labelled(data, "train")
+    look = look_at(samples, data.info)
+    statistics = describe(data.path, splits=("train",), most=MEASURED_IMAGES)
+    return fingerprint(data, look, statistics)
+
+
+def _kind(data: Dataset, print_: Fingerprint) -> NetworkKind:
+    classes = data.info.classes
+    return NetworkKind(
+        channels=print_.look.channels,
+        dtype=print_.look.dtype,
+        classes=classes,
+        task="binary" if len(classes) == 2 else "multiclass",
+        normalisation=print_.look.normalisation,
+    )
+
+
+def _engines(settings: PlanSettings) -> tuple[EngineName, ...]:
+    wanted = settings.engine
+    if wanted == "auto":
+        if settings.device == "gpu":
+            return ("openvino",)
+        there = settings.device == "cpu" and importlib.util.find_spec("openvino") is not None
+        return ("onnxruntime", "openvino") if there else ("onnxruntime",)
+    if wanted == "onnxruntime":
+        return ("onnxruntime",)
+    if wanted == "openvino":
+        return ("openvino",)
+    raise SettingsError(
+        f"engine {wanted!r} is unknown", mend="Choose from auto, onnxruntime, openvino."
+    )
+
+
+def _candidates(settings: PlanSettings, image_hw: tuple[int, int]) -> Sequence[Candidate]:
+    if settings.models is not None:
+        return [candidate(model) for model in settings.models]
+    return candidates(min(image_hw))
+
+
+def _work(data: Dataset, print_: Fingerprint, image_hw: tuple[int, int] | None) -> Work:
+    """An image of train, of the size that is timed, and as a file of the same kind."""
+    sample = labelled(data, "train")[0]
+    image, _ = read_alike(sample, data.info, print_.look)
+    hw = image_hw or (round(print_.height_px.median), round(print_.width_px.median))
+    if image.shape[:2] == hw:
+        return Work(sample.image.read_bytes(), image, data.colours)
+    fitted = _fitted(image, hw)
+    suffix = ".jpg" if image.dtype == np.uint8 and image.shape[2] == 3 else ".tiff"
+    _, encoded = cv2.imencode(suffix, fitted[:, :, ::-1] if image.shape[2] == 3 else fitted)
+    return Work(encoded.tobytes(), fitted, data.colours)
+
+
+def _fitted(image: Image, hw: tuple[int, int]) -> Image:
+    """The top left of an image, repeated by mirrors where it is too small."""
+    cut = image[: hw[0], : hw[1]]
+    missing = [(0, size - have) for size, have in zip(hw, cut.shape, strict=False)]
+    return np.ascontiguousarray(np.pad(cut, (*missing, (0, 0)), mode="symmetric"))
+
+
+def _write(found: Planned, dataset: str) -> None:
+    document = found.to_dict()
+    files = {
+        found.files["document"]: json.dumps(document, indent=2).encode(),
+        found.files["page"]: write_plan_page(document, dataset).encode(),
+        found.files["plan"]: _annotated(found.ruled, found.choice).encode(),
+    }
+    write_together(files)
+
+
+def _annotated(rules: Ruled, choice: Choice) -> str:
+    """The plan as YAML, with the reasons as comments above it."""
+    lines = [f"# {sentence}" for sentence in choice.why]
+    lines += [f"# {path}: {reason}" for path, reason in rules.reasons.items()]
+    return "\n".join(lines) + "\n" + dump_yaml(rules.plan)
