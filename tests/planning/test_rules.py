@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delineate.config import Normalisation
+from delineate.config import ModelSettings, Normalisation
+from delineate.planning.fingerprint import Fingerprint
 from delineate.planning.look import FirstLook
-from delineate.planning.rules import balancing_weights, default_plan
+from delineate.planning.rules import balancing_weights, default_plan, ruled
 
 LOOK = FirstLook(
     channels=3,
@@ -93,3 +95,60 @@ def test_weights_are_1_in_the_mean_over_pixels(amounts: list[float]) -> None:
 def test_no_weights_where_they_have_no_place() -> None:
     assert balancing_weights((0.9, 0.1)) is None
     assert balancing_weights((0.0, 0.0, 0.0)) is None
+
+
+Make = Callable[..., Fingerprint]
+
+
+def test_the_chosen_network_is_in_the_plan(make_fingerprint: Make) -> None:
+    model = ModelSettings(architecture="fpn", encoder="resnet18", downscale=2)
+    found = ruled(make_fingerprint(), model)
+    assert found.plan.model == model
+    assert found.plan.augmentation == default_plan(LARGE).augmentation
+    chosen = ModelSettings(architecture="ddrnet-23-slim", encoder="none")
+    assert ruled(make_fingerprint(), chosen).plan.model.deep_supervision
+
+
+def test_a_rare_class_gets_crops_of_its_own(make_fingerprint: Make) -> None:
+    common = ruled(make_fingerprint(share=0.02))
+    assert common.plan.sampling.balanced == 0
+    assert "sampling.balanced" not in common.reasons
+    rare = ruled(make_fingerprint(share=0.009))
+    assert rare.plan.sampling.balanced == 0.33
+    assert rare.reasons["sampling.balanced"] == "thing: less than 1% of the pixels each"
+
+
+def test_few_images_are_augmented_more(make_fingerprint: Make) -> None:
+    many, few = ruled(make_fingerprint(labelled=50)), ruled(make_fingerprint(labelled=49))
+    usual, strong = many.plan.augmentation, few.plan.augmentation
+    assert (strong.elastic, strong.blur) == (2 * usual.elastic, 2 * usual.blur)
+    assert few.reasons["augmentation.noise"] == "49 labelled images: fewer than 50"
+    assert "augmentation.noise" not in many.reasons
+
+
+def test_images_of_one_tile_are_not_tiled(make_fingerprint: Make) -> None:
+    found = ruled(make_fingerprint(side_px=1024.0))
+    assert found.plan.tiling == default_plan(LARGE).tiling
+    assert found.reasons["tiling.tile_px"] == "images of up to 1024 px go through whole"
+
+
+@pytest.mark.parametrize(("object_px", "overlap_px"), [(40.0, 128), (200.0, 224), (900.0, 256)])
+def test_the_overlap_holds_an_object(
+    make_fingerprint: Make, object_px: float, overlap_px: int
+) -> None:
+    found = ruled(make_fingerprint(side_px=5000.0, object_px=object_px))
+    assert (found.plan.tiling.tile_px, found.plan.tiling.overlap_px) == (1024, overlap_px)
+    limited = "a quarter of a tile is the limit" in found.reasons["tiling"]
+    assert limited is (object_px == 900)
+
+
+def test_what_the_images_look_like_is_given_as_a_reason(make_fingerprint: Make) -> None:
+    found = ruled(make_fingerprint(upright=False, sided=True, classes=3))
+    assert "no class lies in the upper" in found.reasons["augmentation.vertical_flip"]
+    assert "as the left and as the right" in found.reasons["augmentation.horizontal_flip"]
+    assert "more than two classes" in found.reasons["loss.class_weights"]
+    assert found.plan.loss.class_weights is not None
+    assert "3 channels" in found.reasons["normalisation"]
+    small = ruled(make_fingerprint(side_px=100.0))
+    assert small.plan.crop_px == 96
+    assert small.reasons["crop_px"] == "the smallest image has 100 px a side"

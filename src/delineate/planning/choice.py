@@ -189,9 +189,7 @@ def _what_would_fit(
         share = math.sqrt(0.9 * budget.p95_ms / needed)  # time goes with the area
         text.append(f"A budget of {math.ceil(1.1 * needed)} ms would do.")
         text.append(f"So would images with sides of {share:.0%} of these.")
-        text.append(
-            "A faster engine, device or more threads may do: --engine, --device, --threads."
-        )
+        text.append("A faster engine or device may do (--engine, --device), or more --threads.")
     if budget.memory_bytes is not None and any("MB" in reason for reason in fastest.reasons):
         least = min(row.memory_bytes for row in rows if row.memory_bytes is not None)
         text.append(f"The least memory that any needs is {least / 2**20:.0f} MB.")

@@ -104,7 +104,8 @@ def expected(
         for dataset in sorted({row.dataset for row in used})
     ]
     share = float(np.mean(shares))
-    source = f"{len(used)} trainings on {len(shares)} dataset{'s' if len(shares) > 1 else ''}"
+    plural = ("s" if len(used) > 1 else "", "s" if len(shares) > 1 else "")
+    source = f"{len(used)} training{plural[0]} on {len(shares)} dataset{plural[1]}"
     if not own:
         source += " at another input scale"
     return Expected(share * fingerprint.ceiling(candidate.stride), share, source)

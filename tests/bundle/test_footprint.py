@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from delineate.bundle.footprint import footprint
+from delineate.bundle.store import BundleStore
+from delineate.errors import EngineError
+
+
+def test_a_network_in_a_process_of_its_own(tiny_bundle: Path) -> None:
+    spec = BundleStore(tiny_bundle).manifest.spec()
+    model = tiny_bundle / "model.onnx"
+    found = footprint(model, spec, "onnxruntime", "float32", image_hw=(64, 96), threads=1)
+    assert 20 * 2**20 < found.base_bytes <= found.peak_bytes < 4 * 2**30
+    assert found.import_s > 0
+    assert found.load_s > 0
+    # float pixels, logits and probabilities of a larger image are held at once
+    large = footprint(model, spec, "onnxruntime", "float32", image_hw=(2048, 2048), threads=1)
+    assert large.peak_bytes > found.peak_bytes + 2048 * 2048 * 3 * 4
+
+
+def test_a_process_that_dies(tmp_path: Path, tiny_bundle: Path) -> None:
+    spec = BundleStore(tiny_bundle).manifest.spec()
+    (tmp_path / "model.onnx").write_bytes(b"no network")
+    with pytest.raises(EngineError, match="a process with onnxruntime ended with 1"):
+        footprint(tmp_path / "model.onnx", spec, "onnxruntime", "float32", image_hw=(8, 8))

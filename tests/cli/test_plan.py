@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from delineate.cli.main import app
+from delineate.cli.plan import parse_bytes
+from delineate.config import ModelSettings
+from delineate.errors import SettingsError
+from delineate.workflows import plan as workflow
+
+
+@pytest.fixture(autouse=True)
+def _one_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = workflow.PlanSettings
+
+    def fewer(**fields: Any) -> workflow.PlanSettings:
+        return settings(**fields, models=(ModelSettings(architecture="fast-scnn"),))
+
+    monkeypatch.setattr(workflow, "PlanSettings", fewer)
+
+
+def test_a_plan_and_its_table(make_dataset: Callable[..., Path], tmp_path: Path) -> None:
+    data, out = make_dataset(tmp_path / "data"), tmp_path / "plan.yaml"
+    words = ["plan", str(data), "-o", str(out), "--engine", "onnxruntime", "--limit", "5s"]
+    done = CliRunner().invoke(app, [*words, "--p95-ms", "10000"])
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert lines[0].split()[:3] == ["network", "engine", "p50"]
+    assert lines[1].split()[:2] == ["Fast-SCNN", "onnxruntime"]
+    assert lines[-2] == f"plan  {out}  (delineate train DATASET --plan it)"
+    assert out.exists()
+    refused = CliRunner().invoke(app, [*words, "--p95-ms", "0.001", "--force", "--json"])
+    assert refused.exit_code == 1
+    document = json.loads(refused.stdout)
+    assert document["chosen"] is None
+    assert document["files"] == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("500MB", 500 * 2**20), ("2 gb", 2 * 2**30), ("1.5GB", 3 * 2**29)]
+)
+def test_amounts_of_memory(text: str, count: int) -> None:
+    assert parse_bytes(text) == count
+
+
+@pytest.mark.parametrize("text", ["2", "0GB", "much", "-1GB"])
+def test_no_amount_of_memory(text: str) -> None:
+    with pytest.raises(SettingsError, match="no amount of memory"):
+        parse_bytes(text)
+
+
+def test_no_budget(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["plan", str(tmp_path), "--p95-ms", "0"])
+    assert isinstance(done.exception, SettingsError)

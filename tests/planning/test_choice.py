@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from delineate.planning.choice import Budget, Row, choose
+from delineate.planning.latency import LeftOut
+
+Make = Callable[..., Row]
+BUDGET = Budget(30.0)
+
+
+def test_the_most_accurate_of_those_that_fit(make_row: Make) -> None:
+    rows = [
+        make_row("small", 5, 0.4, BUDGET),
+        make_row("middle", 20, 0.5, BUDGET),
+        make_row("large", 40, 0.7, BUDGET),
+    ]
+    choice = choose(rows, [], BUDGET)
+    assert choice.row is rows[1]
+    assert choice.why == (
+        "middle takes 20.0 ms at p95 (at most 20.0 ms with 95 %) of the 30 ms allowed for the "
+        "network alone, from pixels to labels.",
+        "Of the 2 that fit it is expected to be number 1 in accuracy (from a table).",
+        "More accurate, and out of reach: large (p95 is 40.0 ms, at most 40.0 ms with 95 %).",
+    )
+
+
+def test_of_near_equals_the_faster_one(make_row: Make) -> None:
+    rows = [make_row("fast", 5, 0.495, BUDGET), make_row("slow", 20, 0.5, BUDGET)]
+    choice = choose(rows, [], BUDGET)
+    assert choice.row is rows[0]
+    assert "As accurate, as far as can be told, and slower: slow." in choice.why
+
+
+def test_a_large_network_under_a_short_training_is_not_better(make_row: Make) -> None:
+    rows = [
+        make_row("small", 5, 0.5, BUDGET, gigas=1.0, crops=4000),
+        make_row("large", 20, 0.4, BUDGET, gigas=9.0, crops=500),
+    ]
+    choice = choose(rows, [], BUDGET)
+    assert choice.row is rows[0]
+    assert choice.why[-1] == (
+        "large fits too and is larger, but is expected to be less accurate: the training is too "
+        "short for it."
+    )
+
+
+def test_the_percentile_counts_and_not_the_median(make_row: Make) -> None:
+    uneven = make_row("uneven", 5, 0.9, BUDGET, slowest_ms=60)
+    steady = make_row("steady", 25, 0.5, BUDGET)
+    assert uneven.reasons
+    assert choose([uneven, steady], [], BUDGET).row is steady
+
+
+def test_the_budget_may_cover_the_files(make_row: Make) -> None:
+    whole = Budget(30.0, end_to_end=True)
+    row = make_row("small", 20, 0.5, whole, whole_ms=31)
+    choice = choose([row], [], whole)
+    assert choice.row is None
+    assert choice.why[0] == (
+        "Nothing fits. The nearest is small: p95 is 31.0 ms, at most 31.0 ms with 95 %."
+    )
+
+
+def test_what_would_fit_when_nothing_does(make_row: Make) -> None:
+    budget = Budget(10.0, memory_bytes=50 * 2**20)
+    rows = [
+        make_row("small", 40, 0.5, budget, memory_mb=80),
+        make_row("large", 90, 0.6, budget, memory_mb=300),
+    ]
+    assert choose(rows, [], budget).why == (
+        "Nothing fits. The nearest is small: p95 is 40.0 ms, at most 40.0 ms with 95 %; takes 80 "
+        "MB.",
+        "A budget of 44 ms would do.",
+        "So would images with sides of 47% of these.",
+        "A faster engine or device may do (--engine, --device), or more --threads.",
+        "The least memory that any needs is 80 MB.",
+    )
+
+
+def test_without_any_row() -> None:
+    choice = choose([], [LeftOut("small", "at least 99 ms, by its multiply-adds")], BUDGET)
+    assert choice.row is None
+    assert "at least 99 ms" in choice.why[0]
+
+
+def test_without_any_knowledge_the_fastest(make_row: Make) -> None:
+    rows = [make_row("a", 20, None, BUDGET), make_row("b", 5, None, BUDGET)]
+    choice = choose(rows, [], BUDGET)
+    assert choice.row is rows[1]
+    assert choice.why == ("Nothing is known of the accuracy of these; this is the fastest.",)
