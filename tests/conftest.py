@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -201,6 +202,16 @@ class Forge:
         model.ir_version = 8
         onnx.checker.check_model(model)
         return model
+
+
+@pytest.fixture(scope="session")
+def export_once() -> Iterator[None]:
+    """Networks with random weights are exported once each; that takes most of a search."""
+    from delineate.planning import latency
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latency, "with_random_weights", cache(latency.with_random_weights))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from delineate.workflows import plan as workflow
 
 
 @pytest.fixture(autouse=True)
-def _one_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+def _one_candidate(export_once: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
     settings = workflow.PlanSettings
 
     def fewer(**fields: Any) -> workflow.PlanSettings:

@@ -13,6 +13,8 @@ from delineate.errors import DatasetError, OutputError, SettingsError
 from delineate.planning.choice import Budget
 from delineate.workflows.plan import Planned, PlanSettings, plan
 
+pytestmark = pytest.mark.usefixtures("export_once")
+
 FAST = ModelSettings(architecture="fast-scnn")
 LARGE = ModelSettings(architecture="deeplabv3-resnet101", encoder="resnet101")
 ONE = PlanSettings(engine="onnxruntime", threads=1, models=(FAST,), limit_s=10.0)

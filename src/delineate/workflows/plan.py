@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from delineate.bundle.manifest import EngineName
+from delineate.compression.nncf_tool import AnySize
 from delineate.config import ModelSettings, dump_yaml
 from delineate.data.dataset import Dataset
 from delineate.data.files import refuse_existing, write_together
@@ -27,7 +28,6 @@ from delineate.planning.latency import LeftOut, NetworkKind, Place, quick_look
 from delineate.planning.look import look_at, read_alike
 from delineate.planning.measure import Work, rows_of
 from delineate.planning.rules import Ruled, ruled
-from delineate.types import Image
 from delineate.workflows.evaluate import labelled
 from delineate.workflows.plan_page import write_plan_page
 
@@ -275,7 +275,7 @@ def _work(data: Dataset, print_: Fingerprint, image_hw: tuple[int, int] | None) 
     return Work(encoded.tobytes(), fitted, data.colours)
 
 
-def _fitted(image: Image, hw: tuple[int, int]) -> Image:
+def _fitted(image: AnySize, hw: tuple[int, int]) -> AnySize:
     """The top left of an image, repeated by mirrors where it is too small."""
     cut = image[: hw[0], : hw[1]]
     missing = [(0, size - have) for size, have in zip(hw, cut.shape, strict=False)]
