@@ -31,8 +31,10 @@ def test_a_plan_and_its_table(make_dataset: Callable[..., Path], tmp_path: Path)
     done = CliRunner().invoke(app, [*words, "--p95-ms", "10000"])
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
-    assert lines[0].split()[:3] == ["network", "engine", "p50"]
-    assert lines[1].split()[:2] == ["Fast-SCNN", "onnxruntime"]
+    assert lines[0].split()[:3] == ["network", "p50", "ms"]
+    assert lines[1].split()[0] == "Fast-SCNN"
+    assert lines[1].split()[-1] == "yes"
+    assert lines[2].startswith("One image of 48 x 40 px on onnxruntime, in turns.")
     assert lines[-2] == f"plan  {out}  (delineate train DATASET --plan it)"
     assert out.exists()
     refused = CliRunner().invoke(app, [*words, "--p95-ms", "0.001", "--force", "--json"])

@@ -94,9 +94,24 @@ def test_an_engine_that_does_not_exist(dataset: Path) -> None:
         plan(dataset, EASY, settings=PlanSettings(engine="abacus"))
 
 
+def test_thresholds_are_tried_as_well(planned: Planned) -> None:
+    assert [method.name for method in planned.simple] == ["a table of colours"]
+    assert planned.to_dict()["simple"][0]["miou"] == planned.simple[0].miou
+    assert any("labelled images are few" in sentence for sentence in planned.advice)
+
+
 def test_nothing_is_labelled(make_dataset: Callable[..., Path], tmp_path: Path) -> None:
     path = make_dataset(tmp_path / "data")
     for mask in (path / "train/masks").iterdir():
         mask.unlink()
     with pytest.raises(DatasetError):
         plan(path, EASY, settings=ONE)
+
+
+def test_the_verdict_of_a_learning_curve(dataset: Path, tmp_path: Path) -> None:
+    settings = PlanSettings(**{**vars(ONE), "curve": tmp_path})
+    with pytest.raises(SettingsError, match="holds no learning curve"):
+        plan(dataset, EASY, settings=settings)
+    (tmp_path / "curve.json").write_text('{"verdict": "More labels would help."}')
+    found = plan(dataset, EASY, settings=settings)
+    assert found.advice[-1].endswith("More labels would help.")

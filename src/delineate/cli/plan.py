@@ -50,6 +50,9 @@ def plan(
         str, typer.Option(help="How long the training may take: 30m, 1h30m.")
     ] = "30m",
     limit: Annotated[str, typer.Option(help="For this search, about: 90s, 4m.")] = "4m",
+    curve: Annotated[
+        Path | None, typer.Option(help="The folder of train --curve, whose verdict is told too.")
+    ] = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -76,6 +79,7 @@ def plan(
         image_hw=None if image_size is None else parse_size(image_size),
         train_s=parse_duration(train_budget, "--train-budget"),
         limit_s=parse_duration(limit, "--limit"),
+        curve=curve,
     )
 
     def tell(line: str) -> None:
@@ -102,33 +106,28 @@ def parse_bytes(text: str) -> int:
 
 
 def _show(console: Console, found: Planned) -> None:
-    table = plain_table(
-        "network", "engine", "p50 ms", "p95 ms", "end to end", "MB", "G", "step s", "mIoU", "fits"
-    )
+    table = plain_table("network", "p50 ms", "p95 ms", "whole", "MB", "mIoU", "fits")
     for row in found.rows:
         p50, p95 = (f"{row.network.quantile(q).value:.1f}" for q in (0.5, 0.95))
         table.add_row(
             row.name,
-            row.contender.engine,
             p50,
             p95,
             f"{row.end_to_end.quantile(0.95).value:.1f}",
             "-" if row.memory_bytes is None else f"{row.memory_bytes / 2**20:.0f}",
-            f"{row.contender.size.multiply_adds / 1e9:.2f}",
-            "-" if row.step_s is None else f"{row.step_s:.2f}",
             "-" if row.expected is None else f"{row.expected.miou:.3f}",
             "no" if row.reasons else "yes",
         )
     console.print(table)
     height, width = found.image_hw
+    engines = " and ".join(sorted({row.contender.engine for row in found.rows}))
     console.print(
-        f"One image of {height} x {width} px, in turns; p95 end to end with decoding and encoding; "
-        "memory of a process; multiply-adds in thousands of millions; mIoU as expected, for the "
-        "order alone."
+        f"One image of {height} x {width} px on {engines}, in turns. whole: p95 with decoding and "
+        "encoding. MB: of a process. mIoU: as expected, for the order alone."
     )
     for item in found.left_out:
         console.print(f"not timed: {item.name} ({item.reason})")
-    for sentence in found.choice.why:
+    for sentence in (*found.choice.why, *found.advice):
         console.print(sentence)
     if found.files:
         console.print(f"plan  {found.files['plan']}  (delineate train DATASET --plan it)")

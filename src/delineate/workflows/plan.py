@@ -6,7 +6,8 @@ import importlib.util
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from delineate.planning.latency import LeftOut, NetworkKind, Place, quick_look
 from delineate.planning.look import look_at, read_alike
 from delineate.planning.measure import Work, rows_of
 from delineate.planning.rules import Ruled, ruled
+from delineate.planning.simple import SimpleMethod, advice, simple_methods
 from delineate.workflows.evaluate import labelled
 from delineate.workflows.plan_page import write_plan_page
 
@@ -48,6 +50,7 @@ class PlanSettings:
         train_s: time there is for the training, seconds.
         limit_s: for the whole search, about.
         models: that are compared; the usual ones when left out.
+        curve: the folder of ``train --curve``, whose verdict is told too.
     """
 
     engine: str = "auto"
@@ -57,6 +60,7 @@ class PlanSettings:
     train_s: float | None = None
     limit_s: float = 240.0
     models: tuple[ModelSettings, ...] | None = None
+    curve: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ class Planned:
         rows: candidates timed at length, by their median.
         left_out: those that were not, and why.
         choice: the candidate and why; none when nothing fits.
+        advice: sentences: whether a network is needed, and what a learning curve said.
+        simple: classical methods, the best first.
         ruled: the plan with the chosen network, or the default where there is none.
         image_hw: what was timed (height, width), pixels.
         seconds: that it took.
@@ -80,6 +86,8 @@ class Planned:
     rows: tuple[Row, ...]
     left_out: tuple[LeftOut, ...]
     choice: Choice
+    advice: tuple[str, ...]
+    simple: tuple[SimpleMethod, ...]
     ruled: Ruled
     image_hw: tuple[int, int]
     seconds: float
@@ -91,6 +99,8 @@ class Planned:
         return {
             "chosen": None if chosen is None else chosen.name,
             "why": list(self.choice.why),
+            "advice": list(self.advice),
+            "simple": [asdict(method) for method in self.simple],
             "budget": {
                 "p95_ms": self.budget.p95_ms,
                 "means": self.budget.means,
@@ -156,7 +166,7 @@ def plan(
     Raises:
         DatasetError: train is absent or unlabelled.
         EngineError: an engine or the device is absent.
-        SettingsError: an engine is unknown, or a budget impossible.
+        SettingsError: an engine is unknown, or there is no learning curve in ``settings.curve``.
         OutputError: a file exists.
     """
     began = time.monotonic()
@@ -166,8 +176,10 @@ def plan(
     print_ = _fingerprint(data)
     place = Place(_engines(settings), settings.device, settings.threads)
     kind = _kind(data, print_)
+    told = () if settings.curve is None else (_verdict(settings.curve),)
     work = _work(data, print_, settings.image_hw)
     image_hw = (work.image.shape[0], work.image.shape[1])
+    simple = _simple(data, print_)
     contenders, left_out = quick_look(
         _candidates(settings, image_hw),
         kind,
@@ -198,6 +210,8 @@ def plan(
         rows=tuple(rows),
         left_out=tuple(left_out),
         choice=choice,
+        advice=(*advice(simple, print_), *told),
+        simple=tuple(simple),
         ruled=ruled(print_, chosen),
         image_hw=image_hw,
         seconds=time.monotonic() - began,
@@ -227,6 +241,26 @@ def _fingerprint(data: Dataset) -> Fingerprint:
     look = look_at(samples, data.info)
     statistics = describe(data.path, splits=("train",), most=MEASURED_IMAGES)
     return fingerprint(data, look, statistics)
+
+
+def _simple(data: Dataset, print_: Fingerprint) -> list[SimpleMethod]:
+    read = partial(read_alike, info=data.info, first=print_.look)
+    val = [sample for sample in data.splits.get("val", ()) if sample.mask is not None]
+    return simple_methods(labelled(data, "train"), val, read, print_, data.info.ignore_index)
+
+
+def _verdict(run: Path) -> str:
+    """What ``train --curve`` said."""
+    path = run / "curve.json"
+    try:
+        text = json.loads(path.read_text(encoding="utf-8"))["verdict"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SettingsError(
+            f"holds no learning curve ({error})",
+            where=path,
+            mend="Name the folder of: delineate train --curve.",
+        ) from error
+    return f"By the learning curve in {run}: {text}"
 
 
 def _kind(data: Dataset, print_: Fingerprint) -> NetworkKind:
@@ -287,13 +321,13 @@ def _write(found: Planned, dataset: str) -> None:
     files = {
         found.files["document"]: json.dumps(document, indent=2).encode(),
         found.files["page"]: write_plan_page(document, dataset).encode(),
-        found.files["plan"]: _annotated(found.ruled, found.choice).encode(),
+        found.files["plan"]: _annotated(found).encode(),
     }
     write_together(files)
 
 
-def _annotated(rules: Ruled, choice: Choice) -> str:
+def _annotated(found: Planned) -> str:
     """The plan as YAML, with the reasons as comments above it."""
-    lines = [f"# {sentence}" for sentence in choice.why]
-    lines += [f"# {path}: {reason}" for path, reason in rules.reasons.items()]
-    return "\n".join(lines) + "\n" + dump_yaml(rules.plan)
+    lines = [f"# {sentence}" for sentence in (*found.choice.why, *found.advice)]
+    lines += [f"# {path}: {reason}" for path, reason in found.ruled.reasons.items()]
+    return "\n".join(lines) + "\n" + dump_yaml(found.ruled.plan)

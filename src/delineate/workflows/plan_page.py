@@ -24,7 +24,8 @@ def write_plan_page(document: Mapping[str, Any], dataset: str) -> str:
     """
     rows: Rows = document["candidates"]
     height, width = document["image_hw"]
-    words = join([f"<p>{escape(sentence)}</p>" for sentence in document["why"]])
+    sentences = [*document["why"], *document["advice"]]
+    words = join([f"<p>{escape(sentence)}</p>" for sentence in sentences])
     front = Html(
         "Each dot is a network with random weights on this machine. The upright line is the "
         "budget; expected accuracy gives an order, not a promise."
