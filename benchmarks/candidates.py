@@ -25,7 +25,7 @@ from delineate.config import Duration, ModelSettings, Plan, load_yaml
 from delineate.data.dataset import Dataset
 from delineate.data.masks import read_mask
 from delineate.planning.candidates import FAMILIES, LOGITS_STRIDE, candidate
-from delineate.planning.fingerprint import STRIDES, stride_ceilings
+from delineate.planning.ceilings import STRIDES, stride_ceilings
 from delineate.planning.prior import CROP_PIXELS
 from delineate.workflows.evaluate import EvaluateSettings, evaluate
 from delineate.workflows.train import train

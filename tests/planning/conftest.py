@@ -10,8 +10,9 @@ from delineate.config import ModelSettings, Normalisation
 from delineate.data.statistics import Distribution
 from delineate.engines.timing import Timing
 from delineate.planning.candidates import Size, candidate
+from delineate.planning.ceilings import STRIDES
 from delineate.planning.choice import Budget, Row, misfits
-from delineate.planning.fingerprint import STRIDES, ClassFingerprint, Fingerprint
+from delineate.planning.fingerprint import ClassFingerprint, Fingerprint
 from delineate.planning.latency import Contender
 from delineate.planning.look import FirstLook
 from delineate.planning.prior import Expected

@@ -10,7 +10,8 @@ import pytest
 from delineate.data.dataset import Dataset
 from delineate.data.statistics import describe
 from delineate.errors import DatasetError
-from delineate.planning.fingerprint import STRIDES, Fingerprint, fingerprint, stride_ceilings
+from delineate.planning.ceilings import STRIDES, stride_ceilings
+from delineate.planning.fingerprint import Fingerprint, fingerprint
 from delineate.planning.look import look_at
 
 

@@ -156,3 +156,26 @@ def test_classes_told_apart_by_their_side(
     path = make_dataset(tmp_path / "data")
     (path / "dataset.yaml").write_text(f"classes: {classes}")
     assert looked(path).sided is sided
+
+
+@pytest.mark.parametrize(("width", "half", "eighth"), [(1, 0.5, 0.5), (16, 1.0, 0.9)])
+def test_what_coarse_cells_leave_of_the_labels(
+    tmp_path: Path, save_image: Any, width: int, half: float, eighth: float
+) -> None:
+    path = tmp_path / "data"
+    tilted(path, save_image, [0] * 3)
+    for index in range(3):
+        mask = np.zeros((40, 40), np.uint8)
+        mask[8 : 8 + width] = 1
+        cv2.imwrite(str(path / f"train/masks/{index}.png"), mask)
+    found = looked(path)
+    assert found.half_ceiling == pytest.approx(half, abs=0.1)
+    assert found.eighth_ceiling == pytest.approx(eighth, abs=0.1)
+
+
+def test_nothing_is_labelled(tmp_path: Path, make_dataset: Make) -> None:
+    path = make_dataset(tmp_path / "data", ignore_index=255)
+    for mask in (path / "train/masks").iterdir():
+        cv2.imwrite(str(mask), np.full((48, 40), 255, np.uint8))
+    found = looked(path)
+    assert (found.half_ceiling, found.eighth_ceiling) == (1.0, 1.0)

@@ -28,18 +28,25 @@ def test_crops_are_no_larger_than_the_smallest_image(side: int, crop: int) -> No
     assert default_plan(replace(LOOK, smallest_side_px=side)).crop_px == crop
 
 
-def test_small_images_get_a_unet_and_large_ones_ddrnet() -> None:
-    small, large = (
-        default_plan(replace(LOOK, smallest_side_px=319)).model,
-        default_plan(LARGE).model,
-    )
-    assert (small.architecture, small.downscale) == ("unet", 1)
-    assert small.decoder_channels == (128, 64, 32, 16, 16)
-    assert (large.architecture, large.downscale, large.decoder_channels) == (
-        "ddrnet-23-slim",
-        1,
-        None,
-    )
+@pytest.mark.parametrize(
+    ("side", "half", "eighth", "architecture", "downscale"),
+    [
+        (320, 1.0, 0.75, "ddrnet-23-slim", 1),
+        (320, 1.0, 0.74, "unet", 2),
+        (320, 0.94, 0.3, "unet", 1),
+        (319, 0.95, 1.0, "unet", 2),
+        (319, 0.94, 1.0, "unet", 1),
+        (127, 1.0, 1.0, "unet", 1),
+    ],
+)
+def test_the_network_goes_by_size_and_by_what_coarse_cells_leave(
+    side: int, half: float, eighth: float, architecture: str, downscale: int
+) -> None:
+    look = replace(LOOK, smallest_side_px=side, half_ceiling=half, eighth_ceiling=eighth)
+    found = default_plan(look).model
+    assert (found.architecture, found.downscale) == (architecture, downscale)
+    narrow = None if architecture != "unet" else (128, 64, 32, 16, 16)
+    assert found.decoder_channels == narrow
 
 
 @pytest.mark.parametrize(

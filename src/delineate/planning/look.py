@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from delineate.config import Normalisation
 from delineate.data.dataset import DatasetInfo, Sample, read_pair
 from delineate.data.images import fit_channels
 from delineate.errors import ImageError
+from delineate.planning.ceilings import CEILING_IMAGES, AnyMask, stride_ceilings
 from delineate.types import Image, LabelMap, PixelType
 
 LOOKED_AT = 200  # images at most, evenly spread
@@ -36,6 +38,8 @@ class FirstLook:
             their upper or lower half more than chance explains. True where there are too few
             images to tell.
         sided: whether there is a class twice, as the left and as the right one.
+        half_ceiling, eighth_ceiling: the mean IoU that is left of the labels in cells of 2 x 2 and
+            of 8 x 8 pixels (:mod:`delineate.planning.ceilings`).
     """
 
     channels: int
@@ -45,6 +49,8 @@ class FirstLook:
     class_shares: tuple[float, ...]
     upright: bool = True
     sided: bool = False
+    half_ceiling: float = 1.0
+    eighth_ceiling: float = 1.0
 
 
 def look_at(samples: tuple[Sample, ...], info: DatasetInfo) -> FirstLook:
@@ -63,7 +69,9 @@ def look_at(samples: tuple[Sample, ...], info: DatasetInfo) -> FirstLook:
     classes = np.zeros(len(info.classes), np.int64)
     smallest = min(first.shape[:2])
     leans = []
-    for sample in chosen:
+    masks: list[LabelMap] = []
+    every = -(-count // CEILING_IMAGES)
+    for index, sample in enumerate(chosen):
         image, mask = read_pair(sample, info)
         if (channels, image.shape[2]) == (1, 3):  # grey so far, and the first in colour
             channels, sums = 3, np.repeat(sums, 3, axis=1)
@@ -74,6 +82,9 @@ def look_at(samples: tuple[Sample, ...], info: DatasetInfo) -> FirstLook:
         counted = mask if info.ignore_index is None else mask[mask != info.ignore_index]
         classes += np.bincount(counted.reshape(-1), minlength=len(classes))
         leans.append(_leans(mask, len(classes)))
+        if len(masks) < CEILING_IMAGES and not index % every:
+            masks.append(mask)
+    half, eighth = _ceilings(masks, len(classes))
     return FirstLook(
         channels=channels,
         dtype=pixel_type(first),
@@ -82,7 +93,18 @@ def look_at(samples: tuple[Sample, ...], info: DatasetInfo) -> FirstLook:
         class_shares=tuple(float(v) for v in classes / max(int(classes.sum()), 1)),
         upright=_has_an_up(np.stack(leans)),
         sided=_has_sides(info.classes),
+        half_ceiling=half,
+        eighth_ceiling=eighth,
     )
+
+
+def _ceilings(masks: Sequence[AnyMask], classes: int) -> tuple[float, float]:
+    found = stride_ceilings(masks, classes, (2, 8))
+    there = ~np.isnan(found[0])
+    if not there.any():  # everything is ignored
+        return 1.0, 1.0
+    half, eighth = found[:, there].mean(1)
+    return float(half), float(eighth)
 
 
 def _has_sides(classes: tuple[str, ...]) -> bool:

@@ -25,7 +25,11 @@ from delineate.config import (
 from delineate.planning.fingerprint import Fingerprint
 from delineate.planning.look import FirstLook
 
-SMALLEST_LARGE_PX = 320  # smaller images need every pixel of a coarse output
+# Networks by what their cells leave of the labels (decision 0016)
+SMALLEST_LARGE_PX = 320
+SMALLEST_HALVED_PX = 128
+LEAST_EIGHTH = 0.75  # mean IoU in cells of 8 x 8 pixels, for a network that ends in such
+LEAST_HALF = 0.95  # in cells of 2 x 2, for a network at half resolution
 FIVE_STAGES = ("unet", "unet++", "attention-unet", "manet")  # decoders with five widths
 NARROW = (128, 64, 32, 16, 16)
 AT_FULL_SIZE = ("fast-scnn", "ddrnet-23-slim")  # look coarsely by themselves
@@ -38,8 +42,9 @@ OVERSAMPLED = 0.33  # of the crops, as in nnU-Net
 def default_plan(look: FirstLook, architecture: str | None = None) -> Plan:
     """The plan when none is given, for a training of minutes to an hour on a few cores.
 
-    Large images get DDRNet-23-slim, small ones a U-Net with a narrow decoder (measured at equal
-    time, decision 0006). Crops are no larger than the smallest image. Images without an up are
+    Large images get DDRNet-23-slim unless their structures are thin, all others a U-Net with a
+    narrow decoder, at half their resolution unless the structures are very thin (measured at equal
+    time, decision 0016). Crops are no larger than the smallest image. Images without an up are
     turned and flipped at will, and where classes are told apart by left and right, no image is
     mirrored. Of more than two classes the rare ones weigh more.
 
@@ -59,17 +64,18 @@ def default_plan(look: FirstLook, architecture: str | None = None) -> Plan:
 
 
 def _model(look: FirstLook, architecture: str | None) -> ModelSettings:
-    large = look.smallest_side_px >= SMALLEST_LARGE_PX
     if architecture is None:
-        architecture = "ddrnet-23-slim" if large else "unet"
+        large = look.smallest_side_px >= SMALLEST_LARGE_PX
+        coarse = large and look.eighth_ceiling >= LEAST_EIGHTH
+        architecture = "ddrnet-23-slim" if coarse else "unet"
     if architecture not in get_args(Architecture):
         return ModelSettings()  # it is refused later, with what it could be
-    half = large and architecture not in AT_FULL_SIZE
+    half = look.half_ceiling >= LEAST_HALF and look.smallest_side_px >= SMALLEST_HALVED_PX
     return ModelSettings.model_validate(
         {
             "architecture": architecture,
             "decoder_channels": NARROW if architecture in FIVE_STAGES else None,
-            "downscale": 2 if half else 1,
+            "downscale": 2 if half and architecture not in AT_FULL_SIZE else 1,
             "deep_supervision": architecture == "ddrnet-23-slim",
         }
     )
