@@ -18,10 +18,10 @@ def test_the_most_accurate_of_those_that_fit(make_row: Make) -> None:
     choice = choose(rows, [], BUDGET)
     assert choice.row is rows[1]
     assert choice.why == (
-        "middle takes 20.0 ms at p95 (at most 20.0 ms with 95 %) of the 30 ms allowed for the "
+        "middle takes 20.0 ms (at most 20.0 ms with 95 %) at p95; 30 ms are allowed for the "
         "network alone, from pixels to labels.",
         "Of the 2 that fit it is expected to be number 1 in accuracy (from a table).",
-        "More accurate, and out of reach: large (p95 is 40.0 ms, at most 40.0 ms with 95 %).",
+        "More accurate, and out of reach: large (p95 is 40.0 ms (at most 40.0 ms with 95 %)).",
     )
 
 
@@ -58,7 +58,7 @@ def test_the_budget_may_cover_the_files(make_row: Make) -> None:
     choice = choose([row], [], whole)
     assert choice.row is None
     assert choice.why[0] == (
-        "Nothing fits. The nearest is small: p95 is 31.0 ms, at most 31.0 ms with 95 %."
+        "Nothing fits. The nearest is small: p95 is 31.0 ms (at most 31.0 ms with 95 %)."
     )
 
 
@@ -69,8 +69,8 @@ def test_what_would_fit_when_nothing_does(make_row: Make) -> None:
         make_row("large", 90, 0.6, budget, memory_mb=300),
     ]
     assert choose(rows, [], budget).why == (
-        "Nothing fits. The nearest is small: p95 is 40.0 ms, at most 40.0 ms with 95 %; takes 80 "
-        "MB.",
+        "Nothing fits. The nearest is small: p95 is 40.0 ms (at most 40.0 ms with 95 %); takes "
+        "80 MB.",
         "A budget of 44 ms would do.",
         "So would images with sides of 47% of these.",
         "A faster engine or device may do (--engine, --device), or more --threads.",

@@ -68,10 +68,12 @@ def test_nothing_is_known_of_other_networks(make_fingerprint: Make) -> None:
     assert expected(other, 100.0, make_fingerprint(), [row(100, 0.5)]) is None
 
 
-def test_the_table_knows_every_usual_candidate(make_fingerprint: Make) -> None:
-    for family in FAMILIES:
-        found = expected(candidate(family), 4000.0, make_fingerprint())
-        assert found is not None
-        assert 0 < found.miou < 1
+def test_the_table_on_disk(make_fingerprint: Make) -> None:
+    families = {candidate(family).model.model_copy(update={"downscale": 1}) for family in FAMILIES}
+    assert measured()
     for item in measured():
         assert 0 < item.miou <= item.ceiling <= 1
+        assert item.model.model_copy(update={"downscale": 1}) in families
+        found = expected(candidate(item.model), item.crops, make_fingerprint())
+        assert found is not None
+        assert 0 < found.miou < 1

@@ -94,7 +94,7 @@ def misfits(
     found = []
     p95 = (end_to_end if budget.end_to_end else network).quantile(0.95)
     if _surely(p95) > budget.p95_ms:
-        found.append(f"p95 is {p95.value:.1f} ms, at most {_surely(p95):.1f} ms with 95 %")
+        found.append(f"p95 is {_told(p95)}")
     if (
         budget.memory_bytes is not None
         and memory_bytes is not None
@@ -102,6 +102,12 @@ def misfits(
     ):
         found.append(f"takes {memory_bytes / 2**20:.0f} MB")
     return tuple(found)
+
+
+def _told(p95: Interval) -> str:
+    if math.isfinite(p95.high):
+        return f"{p95.value:.1f} ms (at most {p95.high:.1f} ms with 95 %)"
+    return f"{p95.value:.1f} ms"
 
 
 def _surely(p95: Interval) -> float:
@@ -138,8 +144,8 @@ def _why(
 ) -> tuple[str, ...]:
     p95 = chosen.p95(budget)
     text = [
-        f"{chosen.name} takes {p95.value:.1f} ms at p95 (at most {_surely(p95):.1f} ms with 95 %) "
-        f"of the {budget.p95_ms:g} ms allowed for {budget.means}."
+        f"{chosen.name} takes {_told(p95)} at p95; {budget.p95_ms:g} ms are allowed for "
+        f"{budget.means}."
     ]
     if chosen.expected is not None:
         place = 1 + sum(_miou(row) > _miou(chosen) for row in known)

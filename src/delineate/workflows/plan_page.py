@@ -36,7 +36,7 @@ def write_plan_page(document: Mapping[str, Any], dataset: str) -> str:
             section("Choice", words),
             section("Latency and expected accuracy", _front(document), front),
             section("Candidates", _table(rows, document["chosen"]), _table_intro(height, width)),
-            _left_out(document["left_out"]),
+            _refused(rows, document["left_out"]),
             _rules(document["reasons"]),
         ]
     )
@@ -97,9 +97,8 @@ def _front(document: Mapping[str, Any]) -> Html:
         if row["name"] in names:
             anchor = "end" if place[0] > 0.7 * _WIDTH else "start"
             shift = -8 if anchor == "end" else 8
-            parts.append(
-                text(place[0] + shift, place[1] - 7, row["name"], anchor, faint=not chosen)
-            )
+            height = place[1] + (15 if chosen else -7)  # apart from its neighbours' names
+            parts.append(text(place[0] + shift, height, row["name"], anchor, faint=not chosen))
     return plot("Expected mean IoU over p95", join(parts), _HEIGHT, width=_WIDTH)
 
 
@@ -130,17 +129,18 @@ def _axes(x: Axis, y: Axis) -> Html:
 
 def _table_intro(height: int, width: int) -> Html:
     return Html(
-        f"One image of {height} x {width} px (height x width), candidates in turns. Memory is the "
-        "peak of a process that runs this network alone."
+        f"One image of {height} x {width} px (height x width), candidates in turns. End to end: "
+        "p95 from the bytes of a file to the bytes of a mask. Memory: the peak of a process that "
+        "runs this network alone. Step: of training, forward and backward."
     )
 
 
 def _table(rows: Rows, chosen: str | None) -> Html:
     head = (
-        "<thead><tr><th>network</th><th>engine</th>"
-        '<th class="num">p50</th><th class="num">p95</th><th class="num">p95 end to end</th>'
+        "<thead><tr><th>network</th><th>fits</th>"
+        '<th class="num">p50</th><th class="num">p95</th><th class="num">end to end</th>'
         '<th class="num">memory</th><th class="num">file</th><th class="num">multiply-adds</th>'
-        '<th class="num">training step</th><th class="num">expected mIoU</th><th>fits</th></tr>'
+        '<th class="num">step</th><th class="num">expected mIoU</th><th>engine</th></tr>'
         "</thead>"
     )
     lines = [_line(row, chosen=row["name"] == chosen) for row in rows]
@@ -163,20 +163,29 @@ def _line(row: Mapping[str, Any], *, chosen: bool) -> Html:
         number(float("nan") if expected is None else expected),
     ]
     numbers = "".join(f'<td class="num">{cell}</td>' for cell in cells)
-    verdict = "yes" if row["fits"] else f"no: {'; '.join(row['reasons'])}"
+    verdict = "yes" if row["fits"] else "no"
     return Html(
-        f"<tr><td>{name}</td><td>{escape(row['engine'])}</td>{numbers}"
-        f"<td>{escape(verdict)}</td></tr>"
+        f'<tr><td style="white-space:nowrap">{name}</td><td>{verdict}</td>{numbers}'
+        f"<td>{escape(row['engine'])}</td></tr>"
     )
 
 
-def _left_out(left_out: Sequence[Mapping[str, str]]) -> Html:
-    if not left_out:
+def _refused(rows: Rows, left_out: Sequence[Mapping[str, str]]) -> Html:
+    reasons = [(row["name"], "; ".join(row["reasons"])) for row in rows if row["reasons"]]
+    reasons += [(item["name"], f"not timed: {item['reason']}") for item in left_out]
+    if not reasons:
         return Html("")
-    items = join(
-        [f"<li>{escape(item['name'])}: {escape(item['reason'])}</li>" for item in left_out]
+    lines = [
+        f"<tr><td>{escape(name)}</td><td>{escape(reason)}</td></tr>" for name, reason in reasons
+    ]
+    body = join(
+        [
+            '<table class="list"><thead><tr><th>network</th><th>why not</th></tr></thead><tbody>',
+            *lines,
+            "</tbody></table>",
+        ]
     )
-    return section("Not timed", Html(f"<ul>{items}</ul>"))
+    return section("What does not fit", body)
 
 
 def _rules(reasons: Mapping[str, str]) -> Html:
