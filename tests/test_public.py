@@ -10,6 +10,7 @@ import pytest
 import delineate
 
 PUBLIC = [
+    "Budget",
     "Bundle",
     "CompressSettings",
     "Dataset",
@@ -18,6 +19,7 @@ PUBLIC = [
     "EvaluateSettings",
     "ImportOnnxSettings",
     "Plan",
+    "PlanSettings",
     "PredictSettings",
     "Predictor",
     "PredictorSpec",
@@ -26,10 +28,12 @@ PUBLIC = [
     "TrainSettings",
     "compare_runs",
     "compress",
+    "distill",
     "evaluate",
     "import_onnx",
     "join",
     "load",
+    "plan",
     "predict",
     "segment",
     "serving_app",

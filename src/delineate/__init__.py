@@ -10,6 +10,7 @@ import importlib
 from typing import Any
 
 _PUBLIC = {
+    "Budget": "delineate.planning.choice",
     "Bundle": "delineate.bundle.load",
     "CompressSettings": "delineate.workflows.compress",
     "Dataset": "delineate.data.dataset",
@@ -18,6 +19,7 @@ _PUBLIC = {
     "EvaluateSettings": "delineate.workflows.evaluate",
     "ImportOnnxSettings": "delineate.bundle.import_onnx",
     "Plan": "delineate.config",
+    "PlanSettings": "delineate.workflows.plan",
     "PredictSettings": "delineate.workflows.predict",
     "Predictor": "delineate.types",
     "PredictorSpec": "delineate.types",
@@ -26,10 +28,12 @@ _PUBLIC = {
     "TrainSettings": "delineate.workflows.train",
     "compare_runs": "delineate.workflows.run_compare",
     "compress": "delineate.workflows.compress",
+    "distill": "delineate.workflows.distill",
     "evaluate": "delineate.workflows.evaluate",
     "import_onnx": "delineate.bundle.import_onnx",
     "join": "delineate.workflows.join",
     "load": "delineate.bundle.load",
+    "plan": "delineate.workflows.plan",
     "predict": "delineate.workflows.predict",
     "segment": "delineate.tiling.segment",
     "serving_app": "delineate.workflows.serve",

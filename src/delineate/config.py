@@ -244,6 +244,15 @@ class OptimiserSettings(Settings):
     )
 
 
+class DistillationSettings(Settings):
+    """How much a student listens to its teacher; without a teacher it means nothing."""
+
+    pixels: float = Field(1.0, ge=0.0, description="weight of the soft classes of each pixel")
+    temperature: Positive = Field(2.0, description="of both softmaxes over classes")
+    channels: float = Field(0.0, ge=0.0, description="weight of where each class lies; 3 is usual")
+    channel_temperature: Positive = Field(4.0, description="of both softmaxes over places")
+
+
 class Plan(Settings):
     """The configuration of one training: everything but the dataset and how long it lasts."""
 
@@ -252,6 +261,7 @@ class Plan(Settings):
     augmentation: AugmentationSettings = AugmentationSettings()
     sampling: SamplingSettings = SamplingSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
+    distillation: DistillationSettings = DistillationSettings()
     tiling: TilingSettings = TilingSettings()
     postprocessing: PostprocessingSettings = PostprocessingSettings()
     crop_px: int = Field(256, ge=32, description="side of the square training crop, pixels")

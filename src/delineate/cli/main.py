@@ -13,6 +13,7 @@ from delineate.cli import (
     compress,
     data,
     demo,
+    distill,
     evaluate,
     join,
     plan,
@@ -45,6 +46,7 @@ app.command("runs")(runs.runs)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("compress")(compress.compress)
+app.command("distill")(distill.distill)
 app.command("import-onnx")(bundles.import_onnx)
 app.command("serve")(serve.serve)
 

@@ -16,6 +16,7 @@ from delineate.data.dataset import Sample
 from delineate.evaluation.evaluate import Read
 from delineate.models.build import build, multiple_of
 from delineate.training.checkpoint import load_checkpoint
+from delineate.training.teaching import Teaching
 from delineate.types import PixelType, PredictorSpec, Task
 
 
@@ -27,6 +28,7 @@ class Job:
         run: folder of the run; ``checkpoints/`` and the logs go there.
         identity: hash of plan and dataset, so that a checkpoint is never resumed with others.
         read: gives image and mask of a sample of ``val``.
+        teaching: who teaches the network, beside the labels.
     """
 
     plan: Plan
@@ -42,6 +44,7 @@ class Job:
     train: Sequence[Sample]
     val: Sequence[Sample]
     read: Read
+    teaching: Teaching | None = None
 
     @property
     def last(self) -> Path:

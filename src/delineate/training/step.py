@@ -20,6 +20,7 @@ from delineate.training.losses.build import build_loss
 from delineate.training.memory import out_of_memory
 from delineate.training.stream import Batch
 from delineate.training.sync_batchnorm import alone, synchronise
+from delineate.training.teaching import Teacher
 from delineate.training.world import World
 from delineate.types import Images
 
@@ -86,6 +87,9 @@ class Stepper:
             ignore_index=job.ignore_index,
             total=world.total if world.size > 1 else None,
         ).to(fabric.device)
+        self._teacher = None
+        if job.teaching is not None:
+            self._teacher = Teacher(job.teaching, job.plan.distillation, fabric.device)
         shape = (1, -1, 1, 1)
         mean = torch.tensor(job.normalisation.mean, device=fabric.device).reshape(shape)
         std = torch.tensor(job.normalisation.std, device=fabric.device).reshape(shape)
@@ -161,7 +165,7 @@ class Stepper:
         target = torch.from_numpy(masks.astype(np.int64)).to(device)
         outputs = self._model(x.contiguous(memory_format=torch.channels_last))
         loss: Tensor = self._criterion(outputs, target)
-        return loss
+        return loss if self._teacher is None else loss + self._teacher.loss(images, outputs)
 
     def _shrink(self, number: int, tried: int) -> None:
         self._optimiser.zero_grad(set_to_none=True)

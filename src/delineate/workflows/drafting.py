@@ -50,6 +50,7 @@ def drafted(
         provenance={
             "dataset_sha256": prepared.dataset_sha256,
             "training_images": training_images,
+            **({} if job.teaching is None else {"teacher": job.teaching.note()}),
             **(notes or {}),
             "plan": plan.model_dump(mode="json"),
             "licence": "that of the training data and of the encoder's weights, if pretrained",

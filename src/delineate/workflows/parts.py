@@ -39,6 +39,7 @@ class Part:
         data: with the splits train and val.
         plan: of this part.
         name: of its bundle; the folder's name when left out.
+        alone: without the teacher that the others have.
     """
 
     folder: str
@@ -46,6 +47,7 @@ class Part:
     data: Dataset
     plan: Plan
     name: str | None = None
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,8 @@ def train_parts(
             find=prepared.settings.find and index == 0,
             name=part.name,
             spent_s=0.0,
+            teacher=None if part.alone else prepared.settings.teacher,
+            unlabelled=None if part.alone else prepared.settings.unlabelled,
         )
         plan = None if settings.resume else part.plan  # its own, with what was found
         if plan is not None and prepared.settings.find and index > 0:

@@ -45,6 +45,7 @@ from delineate.workflows.resuming import (
     resume,
     with_true_encoder,
 )
+from delineate.workflows.teaching import taught
 
 ENCODER_FIELDS = ("model.encoder", "model.encoder_weights", "model.decoder_channels")
 BUNDLE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -62,6 +63,8 @@ class TrainSettings:
         canary: put a few labelled validation images into the bundle.
         name: of the bundle; the run's folder name when left out.
         find: search learning rate and batch size before the first step.
+        teacher: a bundle from which the network learns beside the labels.
+        unlabelled: a folder of images without labels for which the teacher's word is taken.
         devices: processes on each machine, one for each GPU, or parts of the CPU.
         nodes: machines that train together; the others join by :func:`delineate.workflows.join`.
         rendezvous: ``HOST:PORT`` where they meet, HOST being one of them.
@@ -76,6 +79,8 @@ class TrainSettings:
     canary: bool = True
     name: str | None = None
     find: bool = False
+    teacher: Path | None = None
+    unlabelled: Path | None = None
     devices: int = 1
     nodes: int = 1
     rendezvous: str | None = None
@@ -204,7 +209,7 @@ def job_of(
             f"{len(plan.loss.class_weights)} class weights for {len(classes)} classes",
             where="loss.class_weights",
         )
-    return Job(
+    job = Job(
         plan=plan,
         duration=settings.duration,
         run=out,
@@ -219,6 +224,7 @@ def job_of(
         val=samples["val"],
         read=partial(read_alike, info=data.info, first=pixels),
     )
+    return job if settings.teacher is None else taught(job, settings.teacher, settings.unlabelled)
 
 
 def _settled_plan(plan: Plan | None, pixels: FirstLook, changes: Mapping[str, Any]) -> Plan:
