@@ -138,7 +138,7 @@ def test_options_in_text_exist(page: Path) -> None:
         command = todo.pop()
         known |= {name for item in command.params for name in (*item.opts, *item.secondary_opts)}
         todo += getattr(command, "commands", {}).values()
-    named = re.findall(r"(?<=`)--[a-z][a-z-]*", prose(page))
+    named = re.findall(r"(?<=`)--[a-z][a-z0-9-]*", prose(page))
     assert [option for option in named if option not in known] == []
 
 
