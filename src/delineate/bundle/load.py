@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 
-from delineate.bundle.manifest import Manifest, Precision, Variant
+from delineate.bundle.manifest import EngineName, Manifest, Precision, Variant
 from delineate.bundle.store import BundleStore
 from delineate.data.images import decode_image
 from delineate.errors import BundleError, EngineError, MissingExtraError, SettingsError
@@ -219,6 +219,23 @@ def _loaded(store: BundleStore, name: str, engine: str, device: str, threads: in
     spec = store.manifest.spec()
     predictor = engine_predictor(model, spec, engine, chosen.precision, device, threads)
     return Bundle(store, predictor, engine, name)
+
+
+def engines_on(device: str, wanted: str) -> tuple[EngineName, ...]:
+    """The engines to compare on a device: the one that is wanted, or with ``auto`` all there are.
+
+    Raises:
+        SettingsError: there is no such engine.
+    """
+    match wanted:
+        case "onnxruntime" | "openvino":
+            return (wanted,)
+        case "auto" if device == "gpu":
+            return ("openvino",)
+        case "auto":
+            there = device == "cpu" and importlib.util.find_spec("openvino") is not None
+            return ("onnxruntime", "openvino") if there else ("onnxruntime",)
+    raise SettingsError(f"engine {wanted!r} is unknown", mend=f"Choose from {', '.join(ENGINES)}.")
 
 
 def engine_predictor(

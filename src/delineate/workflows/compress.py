@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,13 @@ import numpy as np
 import onnx
 
 from delineate.bundle.card import model_card
-from delineate.bundle.load import Bundle, engine_predictor, golden_file, golden_name
+from delineate.bundle.load import (
+    Bundle,
+    engine_predictor,
+    engines_on,
+    golden_file,
+    golden_name,
+)
 from delineate.bundle.manifest import EngineName, Precision, Variant
 from delineate.bundle.store import MANIFEST, BundleStore, write_bundle
 from delineate.compression.attempts import Attempt, Place
@@ -26,7 +31,6 @@ from delineate.compression.search import Search, SearchSettings
 from delineate.data.dataset import Dataset, Sample, read_pair
 from delineate.data.files import refuse_existing
 from delineate.engines.timing import time_calls
-from delineate.errors import SettingsError
 from delineate.evaluation.evaluate import Evaluation
 from delineate.evaluation.scores import none_if_nan, score_figures
 from delineate.types import Image, LabelMap, Predictor
@@ -216,7 +220,10 @@ class _Work:
     def place(self) -> Place:
         image = self._image[None]
         return Place(
-            engines={name: partial(self._predictor, name) for name in self._engines()},
+            engines={
+                name: partial(self._predictor, name)
+                for name in engines_on(self.settings.device, self.settings.engine)
+            },
             score=self._score,
             call=lambda predictor: predictor.predict(image),
             timed=time_calls,
@@ -301,19 +308,6 @@ class _Work:
         return engine_predictor(
             graph, self.spec, engine, precision, settings.device, settings.threads
         )
-
-    def _engines(self) -> tuple[EngineName, ...]:
-        wanted, device = self.settings.engine, self.settings.device
-        if wanted == "auto":
-            there = importlib.util.find_spec("openvino") is not None
-            if device == "cpu":
-                return ("onnxruntime", "openvino") if there else ("onnxruntime",)
-            return ("openvino",) if device == "gpu" else ("onnxruntime",)
-        if wanted not in ("onnxruntime", "openvino"):
-            raise SettingsError(
-                f"engine {wanted!r} is unknown", mend="Choose from auto, onnxruntime, openvino."
-            )
-        return ("openvino",) if wanted == "openvino" else ("onnxruntime",)
 
     def _score(self, predictor: Predictor) -> Evaluation:
         return score(Bundle(self.store, predictor, "", ""), self.data.path, split="val")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from delineate.bundle.manifest import EngineName
+from delineate.bundle.load import engines_on
 from delineate.compression.nncf_tool import AnySize
 from delineate.config import ModelSettings, dump_yaml
 from delineate.data.dataset import Dataset
@@ -174,7 +173,7 @@ def plan(
     data = Dataset.open(Path(dataset))
     tell("reading the dataset")
     print_ = _fingerprint(data)
-    place = Place(_engines(settings), settings.device, settings.threads)
+    place = Place(engines_on(settings.device, settings.engine), settings.device, settings.threads)
     kind = _kind(data, print_)
     told = () if settings.curve is None else (_verdict(settings.curve),)
     work = _work(data, print_, settings.image_hw)
@@ -271,22 +270,6 @@ def _kind(data: Dataset, print_: Fingerprint) -> NetworkKind:
         classes=classes,
         task="binary" if len(classes) == 2 else "multiclass",
         normalisation=print_.look.normalisation,
-    )
-
-
-def _engines(settings: PlanSettings) -> tuple[EngineName, ...]:
-    wanted = settings.engine
-    if wanted == "auto":
-        if settings.device == "gpu":
-            return ("openvino",)
-        there = settings.device == "cpu" and importlib.util.find_spec("openvino") is not None
-        return ("onnxruntime", "openvino") if there else ("onnxruntime",)
-    if wanted == "onnxruntime":
-        return ("onnxruntime",)
-    if wanted == "openvino":
-        return ("openvino",)
-    raise SettingsError(
-        f"engine {wanted!r} is unknown", mend="Choose from auto, onnxruntime, openvino."
     )
 
 
