@@ -25,7 +25,7 @@ def no_trace() -> Iterator[None]:
 
 
 # One library joins the same layers in these ways; unet, fpn and deeplabv3+ guard every change
-ALIKE = ("deeplabv3", "linknet", "manet", "pan", "pspnet", "unet++", "upernet")
+ALIKE = ("deeplabv3", "linknet", "manet", "pan", "pspnet", "upernet")
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,6 @@ def test_discs_have_the_size_they_were_drawn_with(tmp_path: Path) -> None:
     assert print_.largest_object_px == disc.diameter_px.p95
     assert disc.thickness_px is not None
     assert disc.thickness_px.median == pytest.approx(20, abs=1)
-    assert print_.thinnest == disc
     assert disc.share == pytest.approx(4 * np.pi * 10.5**2 / 128**2, rel=0.1)
     assert print_.classes[0].background
     assert print_.classes[0].thickness_px is None

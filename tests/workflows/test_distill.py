@@ -90,6 +90,8 @@ def test_images_without_labels(
         compare=False,
     )
     assert found.student.steps == 2
+    own = load(found.bundle).manifest.provenance
+    assert own["training_images"] == 4  # not the pictures without labels, and each of its own once
     (tmp_path / "empty").mkdir()
     settings = TrainSettings(Duration(steps=2), unlabelled=tmp_path / "empty")
     with pytest.raises(DatasetError, match="holds no images"):
@@ -118,6 +120,15 @@ def test_another_teacher_cannot_go_on(
     settings = TrainSettings(Duration(steps=2), resume=True)
     with pytest.raises(CheckpointError):
         distill(other, trained.dataset, out, changes=tiny, settings=settings, compare=False)
+
+
+def test_what_goes_with_a_teacher_alone(trained: Any, tmp_path: Path) -> None:
+    settings = TrainSettings(Duration(steps=2), unlabelled=tmp_path)
+    with pytest.raises(SettingsError, match="teach nothing without a teacher"):
+        train(trained.dataset, tmp_path / "out", settings=settings)
+    settings = TrainSettings(Duration(steps=2), nodes=2, rendezvous="host:1")
+    with pytest.raises(SettingsError, match="have no teacher"):
+        distill(trained.bundle, trained.dataset, tmp_path / "out", settings=settings)
 
 
 def test_teachers_that_do_not_fit(

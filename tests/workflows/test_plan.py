@@ -6,12 +6,15 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from delineate.config import ModelSettings, Plan, load_yaml
+from delineate.data.images import decode_image
 from delineate.errors import DatasetError, OutputError, SettingsError
 from delineate.planning.choice import Budget
-from delineate.workflows.plan import Planned, PlanSettings, plan
+from delineate.workflows.plan import Planned, PlanSettings, as_file, plan
 
 pytestmark = pytest.mark.usefixtures("export_once")
 
@@ -115,3 +118,33 @@ def test_the_verdict_of_a_learning_curve(dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "curve.json").write_text('{"verdict": "More labels would help."}')
     found = plan(dataset, EASY, settings=settings)
     assert found.advice[-1].endswith("More labels would help.")
+
+
+def test_the_document_says_what_there_is_to_learn(planned: Planned) -> None:
+    document = json.loads(planned.files["document"].read_text(), parse_constant=pytest.fail)
+    print_ = document["fingerprint"]
+    assert print_["labelled_images"] == planned.fingerprint.labelled_images
+    assert print_["look"]["normalisation"]["mean"]
+    assert len(print_["strides"]) == len(print_["classes"][0]["ceilings"])
+    assert document["budget"]["end_to_end"] is False
+    assert "cells of 8" in planned.files["page"].read_text()
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(2, np.uint8), (5, np.uint16), (1, np.float32)])
+def test_a_piece_of_any_kind_of_image_is_timed_as_a_file(
+    channels: int, dtype: type[np.generic]
+) -> None:
+    image = np.arange(8 * 6 * channels).reshape(8, 6, channels).astype(dtype)
+    assert np.array_equal(decode_image(as_file(image, ".png"), "x"), image)
+
+
+def test_of_large_images_one_tile_is_timed(
+    make_dataset: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = make_dataset(tmp_path / "data")
+    for file in path.rglob("*.png"):
+        tall = cv2.copyMakeBorder(cv2.imread(str(file), -1), 0, 1052, 0, 0, cv2.BORDER_REFLECT)
+        cv2.imwrite(str(file), tall)
+    found = plan(path, EASY, settings=ONE)
+    assert found.image_hw == (1024, 40)
+    assert any("one tile of 1024 x 40 px" in sentence for sentence in found.advice)

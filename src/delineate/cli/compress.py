@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,10 +15,10 @@ from delineate.cli.console import (
     err,
     extra,
     parse_duration,
+    parse_size,
     plain_table,
 )
 from delineate.config import checked
-from delineate.errors import SettingsError
 
 if TYPE_CHECKING:
     from delineate.workflows.compress import Compressed
@@ -102,20 +101,6 @@ def compress(
     emit(found.to_dict(), as_json=as_json, show=lambda console: _show(console, found))
     if not found.admitted:
         raise typer.Exit(1)
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Height and width of ``1024x768``, pixels.
-
-    Raises:
-        SettingsError: the text is no size.
-    """
-    match = re.fullmatch(r"([1-9][0-9]*)x([1-9][0-9]*)", text.strip().lower())
-    if match is None:
-        raise SettingsError(
-            f"{text!r} is no size", where="--image-size", mend="Write HEIGHTxWIDTH, as in 480x640."
-        )
-    return int(match[1]), int(match[2])
 
 
 def _show(console: Console, found: Compressed) -> None:

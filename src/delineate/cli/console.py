@@ -135,6 +135,20 @@ def parse_duration(text: str, where: str = "--budget") -> float:
     return hours * 3600 + minutes * 60 + seconds
 
 
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width of ``1024x768``, pixels.
+
+    Raises:
+        SettingsError: the text is no size.
+    """
+    match = re.fullmatch(r"([1-9][0-9]*)x([1-9][0-9]*)", text.strip().lower())
+    if match is None:
+        raise SettingsError(
+            f"{text!r} is no size", where="--image-size", mend="Write HEIGHTxWIDTH, as in 480x640."
+        )
+    return int(match[1]), int(match[2])
+
+
 @contextmanager
 def progress_of(what: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar that begins with the first sample, when their number is known."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,10 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from delineate.cli.console import ForceOption, JsonOption, emit, extra, parse_duration
+from delineate.cli.console import ForceOption, JsonOption, emit, extra
+from delineate.cli.training_options import (
+    NameOption,
+    ResumeOption,
+    SeedOption,
+    StepsOption,
+    command_line,
+    duration_of,
+)
 from delineate.cli.watching import Watching, after_a_step, how_to_resume
-from delineate.config import Duration, Plan, load_yaml
-from delineate.errors import SettingsError
+from delineate.config import Plan, load_yaml
 
 if TYPE_CHECKING:
     from delineate.workflows.distill import Distilled
@@ -27,7 +32,7 @@ def distill(
     budget: Annotated[
         str | None, typer.Option(help="Time of each training, start to bundle: 30m, 1h30m.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps, instead of a budget.")] = None,
+    steps: StepsOption = None,
     plan: Annotated[Path | None, typer.Option(help="The student's plan.yaml.")] = None,
     architecture: Annotated[str | None, typer.Option(help="Of the student.")] = None,
     encoder: Annotated[str | None, typer.Option(help="Of the student.")] = None,
@@ -41,12 +46,12 @@ def distill(
     unlabelled: Annotated[
         Path | None, typer.Option(help="A folder of images that only the teacher judges.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of weights and samples.")] = None,
+    seed: SeedOption = None,
     only: Annotated[
         bool, typer.Option("--only", help="Do not train the student alone beside it.")
     ] = False,
-    name: Annotated[str | None, typer.Option(help="Name of the bundle.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in OUT.")] = False,
+    name: NameOption = None,
+    resume: ResumeOption = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -57,17 +62,7 @@ def distill(
     Example: delineate distill large.bundle DATASET -o runs/student --steps 2000 --plan plan.yaml
     """
     started = time.monotonic()
-    if (budget is None) == (steps is None):
-        raise SettingsError(
-            "needs how long to train",
-            where="delineate distill",
-            mend="Give either --budget 30m or --steps 2000.",
-        )
-    duration = (
-        Duration(steps=steps)
-        if budget is None
-        else Duration(budget_s=parse_duration(budget, "--budget"))
-    )
+    duration = duration_of(budget, steps, "distill")
     changes: dict[str, Any] = {
         "model.architecture": architecture,
         "model.encoder": encoder,
@@ -87,7 +82,7 @@ def distill(
         force=force,
         name=name,
         unlabelled=unlabelled,
-        command=shlex.join(["delineate", *sys.argv[1:]]),
+        command=command_line(),
         spent_s=time.monotonic() - started,
     )
     with how_to_resume(out), Watching() as watching, after_a_step(watching) as watch:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from delineate.cli.compress import parse_size
 from delineate.cli.console import (
     ForceOption,
     JsonOption,
@@ -17,6 +16,7 @@ from delineate.cli.console import (
     err,
     extra,
     parse_duration,
+    parse_size,
     plain_table,
 )
 from delineate.errors import SettingsError

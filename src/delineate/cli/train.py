@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from delineate.cli.console import ForceOption, JsonOption, emit, extra, parse_duration
+from delineate.cli.console import ForceOption, JsonOption, emit, extra
 from delineate.cli.train_results import curve_shown, folds_shown, run_shown
+from delineate.cli.training_options import (
+    NameOption,
+    ResumeOption,
+    SeedOption,
+    StepsOption,
+    command_line,
+    duration_of,
+)
 from delineate.cli.watching import Watching, after_a_step, how_to_resume
-from delineate.config import Duration, Plan, checked, load_yaml
+from delineate.config import Plan, load_yaml
 from delineate.errors import SettingsError
 
 
@@ -23,7 +29,7 @@ def train(
     budget: Annotated[
         str | None, typer.Option(help="Time from start to bundle: 30m, 1h30m.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps, instead of a budget.")] = None,
+    steps: StepsOption = None,
     plan: Annotated[Path | None, typer.Option(help="A plan.yaml; other options change it.")] = None,
     architecture: Annotated[
         str | None, typer.Option(help="unet, deeplabv3+, segformer, fast-scnn, ...")
@@ -36,7 +42,7 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Crops in a step.")] = None,
     crop: Annotated[int | None, typer.Option(help="Side of the training crop, pixels.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of weights and samples.")] = None,
+    seed: SeedOption = None,
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="The same bits in every run on a machine.")
     ] = False,
@@ -55,8 +61,8 @@ def train(
         str | None, typer.Option(help="HOST:PORT where the machines meet, one of them.")
     ] = None,
     mlflow: Annotated[str | None, typer.Option(help="Address of an MLflow server.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the bundle.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT.")] = False,
+    name: NameOption = None,
+    resume: ResumeOption = False,
     no_canary: Annotated[
         bool, typer.Option("--no-canary", help="Put no labelled images into the bundle.")
     ] = False,
@@ -68,7 +74,7 @@ def train(
     Example: delineate train DATASET -o runs/first --budget 30m
     """
     started = time.monotonic()
-    duration = _duration(budget, steps)
+    duration = duration_of(budget, steps, "train")
     changes: dict[str, Any] = {
         "model.architecture": architecture,
         "model.encoder": encoder,
@@ -97,7 +103,7 @@ def train(
         nodes=nodes,
         rendezvous=rendezvous,
         mlflow=mlflow,
-        command=shlex.join(["delineate", *sys.argv[1:]]),
+        command=command_line(),
         spent_s=time.monotonic() - started,
     )
     _refuse_together(folds, curve=curve, nodes=nodes)
@@ -139,20 +145,3 @@ def _refuse_together(folds: int | None, *, curve: bool, nodes: int) -> None:
             where="delineate train",
             mend="Run one after the other.",
         )
-
-
-def _duration(budget: str | None, steps: int | None) -> Duration:
-    if (budget is None) == (steps is None):
-        raise SettingsError(
-            "says not how long" if budget is None else "says twice how long",
-            where="delineate train",
-            mend="Add either --budget 30m or --steps 2000.",
-        )
-    if budget is None:
-        return checked(Duration, {"steps": steps}, "--steps")
-    seconds = parse_duration(budget)
-    if seconds == 0:
-        raise SettingsError(
-            f"{budget!r} is no time to train in", where="--budget", mend="Write 90s, 30m or 1h30m."
-        )
-    return Duration(budget_s=seconds)

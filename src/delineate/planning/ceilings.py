@@ -51,14 +51,14 @@ def stride_ceilings(
         return np.where(truth[:1] > 0, both / np.where(union > 0, union, np.nan), np.nan)
 
 
-def _middle(mask: LabelMap) -> LabelMap:
+def _middle(mask: AnyMask) -> AnyMask:
     top, left = (max(0, (side - CEILING_SIDE_PX) // 2) for side in mask.shape)
     return mask[top : top + CEILING_SIDE_PX, left : left + CEILING_SIDE_PX]
 
 
 def _through_cells(
     mask: LabelMap, present: Int64[np.ndarray, " p"], stride: int
-) -> Int64[np.ndarray, "h w"]:
+) -> Int64[np.ndarray, "_ _"]:
     """The class with the largest share of area, shares interpolated between cells."""
     height, width = mask.shape
     rows, columns = -(-height // stride), -(-width // stride)

@@ -6,7 +6,8 @@ the labels (:mod:`delineate.planning.ceilings`).
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -85,19 +86,27 @@ class Fingerprint:
         found = [item.diameter_px.p95 for item in self.classes if item.diameter_px is not None]
         return max(found, default=None)
 
-    @property
-    def thinnest(self) -> ClassFingerprint | None:
-        """The class with the thinnest structures, by their median."""
-        found = [item for item in self.classes if item.thickness_px is not None]
-        return min(found, key=_median_thickness, default=None)
-
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
+        """Plain values for JSON; what is not known is None."""
+        return {
+            **{name: _plain(value) for name, value in vars(self).items() if name != "look"},
+            "look": {
+                **{name: _plain(value) for name, value in vars(self.look).items()},
+                "normalisation": self.look.normalisation.model_dump(mode="json"),
+            },
+            "strides": list(STRIDES),
+        }
 
 
-def _median_thickness(item: ClassFingerprint) -> float:
-    return item.thickness_px.median if item.thickness_px is not None else float("inf")
+def _plain(value: Any) -> Any:
+    match value:
+        case ClassFingerprint() | Distribution():
+            return {name: _plain(inner) for name, inner in vars(value).items()}
+        case tuple():
+            return [_plain(inner) for inner in value]
+        case float():
+            return None if math.isnan(value) else value
+    return value
 
 
 def fingerprint(data: Dataset, look: FirstLook, statistics: Statistics) -> Fingerprint:

@@ -1,8 +1,8 @@
 """How accurate a candidate is expected to be, before it is trained on the dataset at hand.
 
 The rank comes from trainings of our own (``measured.json``, written by
-``benchmarks/candidates.py``), from random weights, each at two lengths on several datasets. What
-they reached is divided by the ceiling that the network's stride has on that dataset's labels; the
+``benchmarks/candidates.py``), from random weights, which that file names one by one. What they
+reached is divided by the ceiling that the network's stride has on that dataset's labels; the
 expectation is this share, at the number of crops that the training will see, times the ceiling on
 the labels at hand. So a coarse network loses its rank where structures are thin, and a large one
 where the training is short.

@@ -47,6 +47,11 @@ class Job:
     teaching: Teaching | None = None
 
     @property
+    def labelled_images(self) -> int:
+        """Different images of train that have labels, however often each comes."""
+        return len({sample.image for sample in self.train if sample.mask is not None})
+
+    @property
     def last(self) -> Path:
         return self.run / "checkpoints" / "last.safetensors"
 

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
 from delineate.bundle.card import model_card
@@ -30,6 +29,7 @@ from delineate.compression.quantise import prepared
 from delineate.compression.search import Search, SearchSettings
 from delineate.data.dataset import Dataset, Sample, read_pair
 from delineate.data.files import refuse_existing
+from delineate.data.images import top_left
 from delineate.engines.timing import time_calls
 from delineate.evaluation.evaluate import Evaluation
 from delineate.evaluation.scores import none_if_nan, score_figures
@@ -314,19 +314,12 @@ class _Work:
 
     def _timed_image(self) -> Image:
         image = self.read(self._val[0])[0]
-        side = self.manifest.tiling.tile_px
-        return self._fitted(image, self.settings.image_hw or (side, side), self.settings.image_hw)
+        wanted, side = self.settings.image_hw, self.manifest.tiling.tile_px
+        return self._fitted(image, wanted or (side, side), wanted or (0, 0))
 
     def _fitted(
-        self, image: AnySize, largest: tuple[int, int], least: tuple[int, int] | None = None
+        self, image: AnySize, largest: tuple[int, int], least: tuple[int, int] = (0, 0)
     ) -> AnySize:
-        """The top left of an image; made larger by its own pixels where the network wants that."""
+        """A piece of an image that the network takes."""
         fixed = self.spec.fixed_hw
-        (height, width), wanted = fixed or largest, fixed or least
-        image = image[:height, :width]
-        if wanted is None:
-            return image
-        missing = [
-            (0, max(size - have, 0)) for size, have in zip(wanted, image.shape, strict=False)
-        ]
-        return np.pad(image, (*missing, (0, 0)), mode="symmetric")
+        return top_left(image, fixed or largest, fixed or least)

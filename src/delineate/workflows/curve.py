@@ -19,8 +19,6 @@ from typing import Any
 from delineate.config import ModelSettings, Plan
 from delineate.data.dataset import Dataset, Sample
 from delineate.data.files import write_text
-from delineate.errors import DatasetError
-from delineate.evaluation.intervals import ImageCounts
 from delineate.evaluation.learning_curve import (
     Estimate,
     LearningCurve,
@@ -191,11 +189,9 @@ def train_curve(
             done,
             fit_learning_curve(
                 [len(each.part.data.split("train")) for each in ordered],
-                [_counts(each) for each in ordered],
+                [each.counts for each in ordered],
             ),
-            difference(_counts(done["full"]), _counts(done["larger"]))
-            if "larger" in done
-            else None,
+            difference(done["full"].counts, done["larger"].counts) if "larger" in done else None,
             missing,
             clock.elapsed_s(),
         )
@@ -204,13 +200,6 @@ def train_curve(
             run / "report.html", title=f"{prepared.name}, learning curve", document=result.to_dict()
         )
     return result
-
-
-def _counts(done: Done) -> ImageCounts:
-    images = done.evaluation.details.images
-    if images is None:
-        raise DatasetError("was scored without the counts of its images", where=done.run)
-    return images
 
 
 def _parts(prepared: Prepared) -> tuple[list[Part], dict[str, tuple[str, ...]]]:

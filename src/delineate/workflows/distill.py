@@ -13,9 +13,8 @@ from delineate.bundle.load import load
 from delineate.config import Duration, Plan
 from delineate.data.dataset import Dataset
 from delineate.data.files import write_text
-from delineate.errors import DatasetError, SettingsError
+from delineate.errors import SettingsError
 from delineate.evaluation.evaluate import Evaluation
-from delineate.evaluation.intervals import ImageCounts
 from delineate.evaluation.learning_curve import Estimate, difference
 from delineate.evaluation.scores import none_if_nan
 from delineate.export import measure
@@ -156,7 +155,7 @@ def distill(
         alone = done.get(ALONE)
         gain = None
         if alone is not None:
-            gain = difference(_counts(alone), _counts(done[DISTILLED]))
+            gain = difference(alone.counts, done[DISTILLED].counts)
         result = Distilled(
             run,
             done[DISTILLED],
@@ -197,13 +196,6 @@ def _parts(prepared: Prepared, *, compare: bool) -> list[Part]:
             Part(ALONE, "training the student alone", data, plan, prepared.name, alone=True)
         )
     return parts
-
-
-def _counts(done: Done) -> ImageCounts:
-    images = done.evaluation.details.images
-    if images is None:
-        raise DatasetError("was scored without the counts of its images", where=done.run)
-    return images
 
 
 def _scored(prepared: Prepared, teaching: Teaching) -> Evaluation | None:

@@ -16,8 +16,9 @@ from jaxtyping import Float32
 from delineate.bundle.load import load
 from delineate.config import Duration, Plan, load_yaml, with_changes
 from delineate.data.dataset import Dataset
-from delineate.errors import SettingsError
+from delineate.errors import DatasetError, SettingsError
 from delineate.evaluation.evaluate import Evaluation
+from delineate.evaluation.intervals import ImageCounts
 from delineate.export import measure
 from delineate.training.clock import Clock
 from delineate.training.fit import EXPORT_S
@@ -70,6 +71,14 @@ class Done:
     summaries: Float32[np.ndarray, "images columns"]
     steps: int
     elapsed_s: float
+
+    @property
+    def counts(self) -> ImageCounts:
+        """Of each image of val."""
+        images = self.evaluation.details.images
+        if images is None:
+            raise DatasetError("was scored without the counts of its images", where=self.run)
+        return images
 
 
 def train_parts(

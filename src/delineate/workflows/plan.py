@@ -7,17 +7,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import tifffile
 
 from delineate.bundle.load import engines_on
-from delineate.compression.nncf_tool import AnySize
 from delineate.config import ModelSettings, dump_yaml
 from delineate.data.dataset import Dataset
 from delineate.data.files import refuse_existing, write_together
+from delineate.data.images import top_left
 from delineate.data.statistics import describe
 from delineate.errors import SettingsError
 from delineate.evaluation.scores import none_if_nan
@@ -29,6 +31,7 @@ from delineate.planning.look import look_at, read_alike
 from delineate.planning.measure import Work, rows_of
 from delineate.planning.rules import Ruled, ruled
 from delineate.planning.simple import SimpleMethod, advice, simple_methods
+from delineate.types import Image
 from delineate.workflows.evaluate import labelled
 from delineate.workflows.plan_page import write_plan_page
 
@@ -96,6 +99,7 @@ class Planned:
         """Plain values for JSON."""
         chosen = self.choice.row
         return {
+            "fingerprint": self.fingerprint.to_dict(),
             "chosen": None if chosen is None else chosen.name,
             "why": list(self.choice.why),
             "advice": list(self.advice),
@@ -103,6 +107,7 @@ class Planned:
             "budget": {
                 "p95_ms": self.budget.p95_ms,
                 "means": self.budget.means,
+                "end_to_end": self.budget.end_to_end,
                 "memory_bytes": self.budget.memory_bytes,
             },
             "image_hw": list(self.image_hw),
@@ -209,7 +214,7 @@ def plan(
         rows=tuple(rows),
         left_out=tuple(left_out),
         choice=choice,
-        advice=(*advice(simple, print_), *told),
+        advice=(*_cut(print_, image_hw, settings), *advice(simple, print_), *told),
         simple=tuple(simple),
         ruled=ruled(print_, chosen),
         image_hw=image_hw,
@@ -262,6 +267,17 @@ def _verdict(run: Path) -> str:
     return f"By the learning curve in {run}: {text}"
 
 
+def _cut(print_: Fingerprint, image_hw: tuple[int, int], settings: PlanSettings) -> tuple[str, ...]:
+    """What the budget means where images are cut into tiles."""
+    height, width = (round(side.median) for side in (print_.height_px, print_.width_px))
+    if settings.image_hw is not None or image_hw == (height, width):
+        return ()
+    return (
+        f"The images are larger than one tile ({height} x {width} px, the median): the budget was "
+        f"taken for one tile of {image_hw[0]} x {image_hw[1]} px.",
+    )
+
+
 def _kind(data: Dataset, print_: Fingerprint) -> NetworkKind:
     classes = data.info.classes
     return NetworkKind(
@@ -283,20 +299,32 @@ def _work(data: Dataset, print_: Fingerprint, image_hw: tuple[int, int] | None) 
     """An image of train, of the size that is timed, and as a file of the same kind."""
     sample = labelled(data, "train")[0]
     image, _ = read_alike(sample, data.info, print_.look)
-    hw = image_hw or (round(print_.height_px.median), round(print_.width_px.median))
+    hw = image_hw or _one_tile(print_)
     if image.shape[:2] == hw:
         return Work(sample.image.read_bytes(), image, data.colours)
-    fitted = _fitted(image, hw)
-    suffix = ".jpg" if image.dtype == np.uint8 and image.shape[2] == 3 else ".tiff"
-    _, encoded = cv2.imencode(suffix, fitted[:, :, ::-1] if image.shape[2] == 3 else fitted)
-    return Work(encoded.tobytes(), fitted, data.colours)
+    fitted = top_left(image, hw, hw)
+    return Work(as_file(fitted, sample.image.suffix.lower()), fitted, data.colours)
 
 
-def _fitted(image: AnySize, hw: tuple[int, int]) -> AnySize:
-    """The top left of an image, repeated by mirrors where it is too small."""
-    cut = image[: hw[0], : hw[1]]
-    missing = [(0, size - have) for size, have in zip(hw, cut.shape, strict=False)]
-    return np.ascontiguousarray(np.pad(cut, (*missing, (0, 0)), mode="symmetric"))
+def _one_tile(print_: Fingerprint) -> tuple[int, int]:
+    """The median size of the images, or of their tiles where they are cut."""
+    tile_px = ruled(print_).plan.tiling.tile_px
+    height, width = (round(side.median) for side in (print_.height_px, print_.width_px))
+    return min(height, tile_px), min(width, tile_px)
+
+
+def as_file(image: Image, suffix: str) -> bytes:
+    """A JPEG or PNG like the dataset's own where it can hold the image, else a plain TIFF."""
+    rgb = image.shape[2] == 3
+    held = {".jpg": ("uint8",), ".jpeg": ("uint8",), ".png": ("uint8", "uint16")}
+    if image.shape[2] in (1, 3) and image.dtype.name in held.get(suffix, ()):
+        _, encoded = cv2.imencode(suffix, image[:, :, ::-1] if rgb else image)
+        return encoded.tobytes()
+    file = BytesIO()
+    photometric = "rgb" if rgb else "minisblack"
+    planes = None if image.shape[2] == 1 else "contig"
+    tifffile.imwrite(file, image, photometric=photometric, planarconfig=planes)
+    return file.getvalue()
 
 
 def _write(found: Planned, dataset: str) -> None:

@@ -37,6 +37,7 @@ def write_plan_page(document: Mapping[str, Any], dataset: str) -> str:
             section("Latency and expected accuracy", _front(document), front),
             section("Candidates", _table(rows, document["chosen"]), _table_intro(height, width)),
             _refused(rows, document["left_out"]),
+            _labels(document["fingerprint"]),
             _rules(document["reasons"]),
         ]
     )
@@ -71,7 +72,7 @@ def _front(document: Mapping[str, Any]) -> Html:
     if not rows:
         return Html("<p>Nothing is known of the accuracy of these networks.</p>")
     budget_ms = document["budget"]["p95_ms"]
-    key = "end_to_end_p95_ms" if "bytes" in document["budget"]["means"] else "network_p95_ms"
+    key = "end_to_end_p95_ms" if document["budget"]["end_to_end"] else "network_p95_ms"
     times = [row[key] for row in rows]
     scores = [row["expected_miou"] for row in rows]
     room = max(0.1 * (max(scores) - min(scores)), 0.01)
@@ -186,6 +187,37 @@ def _refused(rows: Rows, left_out: Sequence[Mapping[str, str]]) -> Html:
         ]
     )
     return section("What does not fit", body)
+
+
+def _labels(print_: Mapping[str, Any]) -> Html:
+    """What there is to learn, class by class."""
+    strides = print_["strides"]
+    heads = ["class", "pixels", "images", "objects in one", "thickness", "diameter"]
+    heads += [f"cells of {stride}" for stride in strides]
+    head = f"<th>{heads[0]}</th>" + "".join(f'<th class="num">{name}</th>' for name in heads[1:])
+    lines = []
+    for item in print_["classes"]:
+        cells = [
+            f"{100 * item['share']:.2f} %",
+            str(item["images"]),
+            f"{item['objects_per_image']:.1f}" if item["objects_per_image"] else "–",
+            *(_pixels(item[name]) for name in ("thickness_px", "diameter_px")),
+            *(number(float("nan") if each is None else each) for each in item["ceilings"]),
+        ]
+        numbers = "".join(f'<td class="num">{cell}</td>' for cell in cells)
+        lines.append(f"<tr><td>{escape(item['name'])}</td>{numbers}</tr>")
+    body = f'<table class="list"><thead><tr>{head}</tr></thead><tbody>{join(lines)}</tbody></table>'
+    intro = Html(
+        f"{print_['labelled_images']} labelled images of train and "
+        f"{print_['validation_images']} of val. Thickness and diameter are medians in pixels. "
+        "The last columns: the IoU that is left when the masks are drawn in cells of so many "
+        "pixels a side, which bounds what a network of that stride can reach."
+    )
+    return section("Labels", scroll(Html(body), "labels"), intro)
+
+
+def _pixels(spread: Mapping[str, Any] | None) -> str:
+    return "–" if spread is None else f"{spread['median']:.1f}"
 
 
 def _rules(reasons: Mapping[str, str]) -> Html:

@@ -202,7 +202,7 @@ def _export(prepared: Prepared) -> Exported:
         plan=job.plan,
         normalisation=job.normalisation,
         multiple_of=job.spec(module).multiple_of,
-        training_images=len(job.train),
+        training_images=job.labelled_images,
     )
     return export_bundle(
         module,

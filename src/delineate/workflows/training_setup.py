@@ -138,6 +138,7 @@ def prepare(
         CheckpointError: what should be resumed was trained on other files.
         OutputError: ``out`` exists and neither ``resume`` nor ``force`` is set, or is no run.
     """
+    _refuse_without_teacher(settings)
     if settings.processes != 1 or settings.rendezvous is not None:
         refuse_devices(settings.devices, nodes=settings.nodes, rendezvous=settings.rendezvous)
     name, changes = bundle_name(out, settings.name), changes or {}
@@ -164,6 +165,21 @@ def prepare(
         prepared = Prepared(job, data, fingerprint, settings, asked)
     _refuse_uneven(job.plan, settings)
     return prepared
+
+
+def _refuse_without_teacher(settings: TrainSettings) -> None:
+    if settings.teacher is None and settings.unlabelled is not None:
+        raise SettingsError(
+            "images without labels teach nothing without a teacher",
+            where=settings.unlabelled,
+            mend="Name a teacher as well, or leave them out.",
+        )
+    if settings.teacher is not None and settings.nodes > 1:
+        raise SettingsError(
+            "the machines that join a training have no teacher",
+            where="nodes",
+            mend="Train with a teacher on one machine; several devices may share the work.",
+        )
 
 
 def _refuse_uneven(plan: Plan, settings: TrainSettings) -> None:
@@ -295,7 +311,7 @@ def _note(prepared: Prepared) -> dict[str, Any]:
     return {
         "dataset": str(prepared.data.path.resolve()),
         "dataset_sha256": prepared.dataset_sha256,
-        "training_images": len(job.train),
+        "training_images": job.labelled_images,
         "validation_images": len(job.val),
         **call,
         "seed": job.plan.seed,
