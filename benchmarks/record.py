@@ -53,9 +53,14 @@ def write(
 
 
 def commit() -> str:
-    """The commit that is measured."""
-    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-    return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    """The commit that is measured, and whether its code was changed; what it writes is none."""
+    git = ["git", "-C", str(ROOT)]
+    name = subprocess.run(
+        [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    code = ("src", "benchmarks", "pyproject.toml", ":(exclude)benchmarks/results")
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *code], check=False)
+    return f"{name}-dirty" if changed.returncode else name
 
 
 def _processor() -> str:

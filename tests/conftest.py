@@ -214,6 +214,19 @@ def export_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def quick_timing() -> Iterator[None]:
+    """What is timed is timed in a moment: tests ask what becomes of times, not what they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("delineate.engines.throughput.TRIAL_S", 0.02)
+        patch.setattr("delineate.engines.throughput.TURN_S", 0.02)
+        patch.setattr("delineate.engines.timing.WARM_UP_S", 0.02)
+        patch.setattr("delineate.engines.timing.WARM_UP_LIMIT_S", 0.2)
+        patch.setattr("delineate.workflows.bench.FOOTPRINT_ROUNDS", 1)
+        patch.setattr("delineate.planning.measure.ROUNDS", 2)
+        yield
+
+
 @pytest.fixture(scope="session")
 def forge() -> Forge:
     return Forge()

@@ -23,7 +23,6 @@ from delineate.data.dataset import Dataset
 from delineate.engines.onnxruntime import OnnxRuntimePredictor
 from delineate.errors import DatasetError, ModelError, OutputError, RefusedError
 from delineate.export import (
-    HeldOut,
     compare,
     export_bundle,
     export_network,
@@ -31,6 +30,7 @@ from delineate.export import (
 )
 from delineate.models.build import build
 from delineate.models.temperature import Tempered
+from delineate.release import HeldOut
 from delineate.tiling.segment import segment
 from delineate.types import OUTPUTS, Prediction, PredictorSpec
 

@@ -10,6 +10,7 @@ import pytest
 import delineate
 
 PUBLIC = [
+    "BenchSettings",
     "Budget",
     "Bundle",
     "CompressSettings",
@@ -17,6 +18,7 @@ PUBLIC = [
     "DelineateError",
     "Duration",
     "EvaluateSettings",
+    "FitSettings",
     "ImportOnnxSettings",
     "Plan",
     "PlanSettings",
@@ -26,10 +28,12 @@ PUBLIC = [
     "ServingSettings",
     "TilingSettings",
     "TrainSettings",
+    "bench",
     "compare_runs",
     "compress",
     "distill",
     "evaluate",
+    "fit",
     "import_onnx",
     "join",
     "load",

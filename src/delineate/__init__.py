@@ -10,6 +10,7 @@ import importlib
 from typing import Any
 
 _PUBLIC = {
+    "BenchSettings": "delineate.workflows.bench_result",
     "Budget": "delineate.planning.choice",
     "Bundle": "delineate.bundle.load",
     "CompressSettings": "delineate.workflows.compress",
@@ -17,6 +18,7 @@ _PUBLIC = {
     "DelineateError": "delineate.errors",
     "Duration": "delineate.config",
     "EvaluateSettings": "delineate.workflows.evaluate",
+    "FitSettings": "delineate.workflows.fit",
     "ImportOnnxSettings": "delineate.bundle.import_onnx",
     "Plan": "delineate.config",
     "PlanSettings": "delineate.workflows.plan",
@@ -26,10 +28,12 @@ _PUBLIC = {
     "ServingSettings": "delineate.serving.settings",
     "TilingSettings": "delineate.config",
     "TrainSettings": "delineate.workflows.train",
+    "bench": "delineate.workflows.bench",
     "compare_runs": "delineate.workflows.run_compare",
     "compress": "delineate.workflows.compress",
     "distill": "delineate.workflows.distill",
     "evaluate": "delineate.workflows.evaluate",
+    "fit": "delineate.workflows.fit",
     "import_onnx": "delineate.bundle.import_onnx",
     "join": "delineate.workflows.join",
     "load": "delineate.bundle.load",

@@ -1,9 +1,7 @@
-"""Checkpoint to bundle: export, compare, measure, write; refused where outputs differ."""
+"""Checkpoint to bundle: export, compare, release; refused where outputs differ."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 import logging
 import warnings
 from collections.abc import Sequence
@@ -18,32 +16,26 @@ from jaxtyping import Float32
 from onnx import inliner
 from torch import Tensor, nn
 
-from delineate.bundle.card import model_card
 from delineate.bundle.graph import OPSET, Wrapping, finish
-from delineate.bundle.load import golden_file, golden_name
-from delineate.bundle.manifest import Calibration, InputInfo, Manifest
-from delineate.bundle.store import write_bundle
+from delineate.bundle.manifest import Calibration, Manifest
 from delineate.data.dataset import Sample
 from delineate.engines.onnxruntime import OnnxRuntimePredictor
 from delineate.engines.pytorch import TorchPredictor, as_tensor
-from delineate.errors import DatasetError, ModelError, RefusedError
+from delineate.errors import ModelError, RefusedError
 from delineate.evaluation.calibration import CalibrationTally
-from delineate.evaluation.details import DetailSettings, Predicted
-from delineate.evaluation.evaluate import Evaluation, Read, evaluate
-from delineate.evaluation.scores import score_figures
+from delineate.evaluation.evaluate import Evaluation, Read
 from delineate.models.temperature import Tempered, best_temperature
-from delineate.tiling.segment import segment
+from delineate.release import HeldOut, refuse_without_images, release
 from delineate.types import Image, Predictor
 
 LEAST_AGREEMENT = 0.9995  # share of pixels with the same class
 LARGEST_DIFFERENCE = 2  # of a probability, in 255ths
 COMPARED_IMAGES = 4
-CANARY_IMAGES = 4
 CALIBRATION_IMAGES = 16  # and at most this side of each: a few seconds of PyTorch on a CPU
 CALIBRATION_SIDE_PX = 256
 CALIBRATION_PIXELS = 1 << 16
 CALIBRATION_LOGITS = 1 << 20  # where there are many classes, fewer pixels
-DECILES = tuple(i / 10 for i in range(11))
+SOFTWARE = ("torch", "onnx", "onnxruntime", "segmentation-models-pytorch")
 
 
 @dataclass(frozen=True)
@@ -62,19 +54,6 @@ class Exported:
     evaluation: Evaluation
     agreement: float
     difference: int
-    summaries: Float32[np.ndarray, "images columns"]
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Scores of a network that has seen every labelled image, an ensemble of folds.
-
-    Attributes:
-        evaluation: of each image by a member that has not seen it.
-        summaries: of the same predictions, (images, K + 2).
-    """
-
-    evaluation: Evaluation
     summaries: Float32[np.ndarray, "images columns"]
 
 
@@ -109,12 +88,7 @@ def export_bundle(
         RefusedError: PyTorch and the graph, both in float32, differ on real images.
         OutputError: ``out`` exists or cannot be written.
     """
-    if not val:
-        raise DatasetError(
-            "there is no labelled image to compare and score on",
-            where=out,
-            mend="Nothing was written. Name a split that has images.",
-        )
+    refuse_without_images(val, out)
     module = module.cpu().eval()
     calibration = fit_temperature(module, draft, val, read) if held_out is None else None
     if calibration is not None:
@@ -125,17 +99,19 @@ def export_bundle(
     own = TorchPredictor(module, draft.spec(), draft.input.normalisation)
     images = [read(sample)[0] for sample in val[:COMPARED_IMAGES]]
     agreement, difference = compare(own, predictor, images, draft.tiling.tile_px)
-    if held_out is None:
-        held_out = HeldOut(*measure(predictor, draft, val, read))
-    evaluation, summaries = held_out.evaluation, held_out.summaries
-    files = {"model.onnx": model.SerializeToString()}
-    files["reference.json"] = _reference(summaries, draft).encode()
-    if canary:
-        files |= _canary(predictor, val, read, draft.tiling.tile_px)
-    manifest = _finished(draft, evaluation)
-    files["card.md"] = model_card(manifest).encode()
-    write_bundle(out, manifest, files, force=force)
-    return Exported(manifest, evaluation, agreement, difference, summaries)
+    manifest, found = release(
+        predictor,
+        {"model.onnx": model.SerializeToString()},
+        draft,
+        out,
+        val=val,
+        read=read,
+        software=SOFTWARE,
+        force=force,
+        canary=canary,
+        held_out=held_out,
+    )
+    return Exported(manifest, found.evaluation, agreement, difference, found.summaries)
 
 
 def fit_temperature(
@@ -291,87 +267,3 @@ def _wrapping(draft: Manifest) -> Wrapping:
         classes=len(draft.classes),
         normalisation=draft.input.normalisation,
     )
-
-
-def measure(
-    predictor: Predictor, draft: Manifest, val: Sequence[Sample], read: Read
-) -> tuple[Evaluation, Float32[np.ndarray, "images columns"]]:
-    """Scores on val, and the summary of every image (images, K + 2)."""
-    summaries: list[np.ndarray] = []
-
-    def predict(image: Image) -> Predicted:
-        found = segment(
-            predictor,
-            image,
-            ("labels", "confidence", "summary"),
-            tiling=draft.tiling,
-            postprocessing=draft.postprocessing,
-        )
-        summaries.append(found["summary"][0])
-        return Predicted(found["labels"][0], found["confidence"][0])
-
-    evaluation = evaluate(
-        val,
-        read,
-        predict,
-        classes=draft.class_names,
-        ignore_index=draft.ignore_index,
-        details=DetailSettings(),
-    )
-    return evaluation, np.stack(summaries)
-
-
-def _reference(summaries: np.ndarray, draft: Manifest) -> str:
-    """Statistics of predictions at release, by column of the summary."""
-    columns: dict[str, Any] = {}
-    for name, values in zip(draft.spec().summary_names, summaries.T, strict=True):
-        columns[name] = {
-            "mean": float(values.mean()),
-            "std": float(values.std()),
-            "deciles": [float(value) for value in np.quantile(values, DECILES)],
-        }
-    return json.dumps({"images": len(summaries), "split": "val", "columns": columns}, indent=2)
-
-
-def _canary(
-    predictor: Predictor, val: Sequence[Sample], read: Read, tile_px: int
-) -> dict[str, bytes]:
-    """Labelled images as they are on disk, spread over the split, and their golden outputs."""
-    files: dict[str, bytes] = {}
-    count = min(CANARY_IMAGES, len(val))
-    for index in np.linspace(0, len(val) - 1, count).round().astype(int):
-        sample = val[index]
-        if sample.mask is None:
-            continue
-        files[f"canary/images/{sample.image.name}"] = sample.image.read_bytes()
-        files[f"canary/masks/{sample.mask.name}"] = sample.mask.read_bytes()
-        golden = golden_file(predictor, read(sample)[0], tile_px)
-        files[golden_name("float32", sample.image.stem)] = golden
-    return files
-
-
-def _finished(draft: Manifest, evaluation: Evaluation) -> Manifest:
-    """The draft with scores and software versions."""
-    variant = draft.variants["float32"].model_copy(
-        update={"scores": score_figures(evaluation.scores)}
-    )
-    names = ("delineate", "torch", "onnx", "onnxruntime", "segmentation-models-pytorch")
-    software = {name: importlib.metadata.version(name) for name in names}
-    return draft.model_copy(
-        update={
-            "variants": {"float32": variant},
-            "provenance": {**draft.provenance, "software": software},
-        }
-    )
-
-
-__all__ = [
-    "Exported",
-    "HeldOut",
-    "InputInfo",
-    "compare",
-    "export_bundle",
-    "export_network",
-    "fit_temperature",
-    "measure",
-]

@@ -60,3 +60,16 @@ def test_no_amount_of_memory(text: str) -> None:
 def test_no_budget(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["plan", str(tmp_path), "--p95-ms", "0"])
     assert isinstance(done.exception, SettingsError)
+
+
+@pytest.mark.parametrize(
+    "options", [["--try", "3"], ["--try", "1", "--budget", "1h"], ["--try", "4", "--budget", "2m"]]
+)
+def test_trying_needs_candidates_and_time(
+    make_dataset: Callable[..., Path], tmp_path: Path, options: list[str]
+) -> None:
+    data = make_dataset(tmp_path / "data")
+    words = ["plan", str(data), "--p95-ms", "30", "-o", str(tmp_path / "plan.yaml"), *options]
+    done = CliRunner().invoke(app, words)
+    assert isinstance(done.exception, SettingsError)
+    assert done.exception.where in ("--try", "--budget")

@@ -89,6 +89,8 @@ def test_import_contracts_hold(tmp_path):
         ("delineate.bundle.load", {"torch", "onnxruntime", "openvino"}),
         ("delineate.tiling.segment", {"torch", "onnxruntime", "openvino"}),
         ("delineate.engines.onnxruntime", {"torch", "openvino"}),
+        ("delineate.workflows.fit", {"torch", "openvino", "skimage", "sklearn"}),
+        ("delineate.workflows.bench", {"torch", "openvino", "matplotlib", "plotly"}),
         ("delineate.engines.openvino", {"torch", "onnxruntime"}),
     ],
 )

@@ -12,7 +12,14 @@ from torch import nn
 from delineate.bundle.graph import Wrapping, finish
 from delineate.config import Normalisation
 from delineate.engines.check import check_batch
-from delineate.engines.classical import ColourPredictor, OtsuPredictor
+from delineate.engines.classical import (
+    ColourPredictor,
+    ForestPredictor,
+    KMeansPredictor,
+    MultiOtsuPredictor,
+    OtsuPredictor,
+    WatershedPredictor,
+)
 from delineate.engines.onnxruntime import OnnxRuntimePredictor
 from delineate.engines.openvino import OpenVinoPredictor
 from delineate.engines.pytorch import TorchPredictor
@@ -66,7 +73,11 @@ MAKERS = {
     "openvino": lambda network: OpenVinoPredictor(_graph(network), SPEC, threads=1),
     "pytorch": _torch,
     "otsu": lambda _: OtsuPredictor.fit(_labelled(), CLASSES, "cell"),
+    "multi-otsu": lambda _: MultiOtsuPredictor.fit(_labelled(), CLASSES, "cell"),
     "colour": lambda _: ColourPredictor.fit(_labelled(), CLASSES, "cell"),
+    "kmeans": lambda _: KMeansPredictor.fit(_labelled(), CLASSES, "cell"),
+    "watershed": lambda _: WatershedPredictor.fit(_labelled(), CLASSES, "cell"),
+    "forest": lambda _: ForestPredictor.fit(_labelled(), CLASSES, "cell"),
 }
 
 

@@ -1,13 +1,25 @@
-"""Otsu and the colour table: what they find on images made for them, and what they refuse."""
+"""Classical methods: what they find on images made for them, and what they refuse."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from delineate.engines.classical import ColourPredictor, OtsuPredictor
+from delineate.engines.classical import (
+    ColourPredictor,
+    ForestPredictor,
+    GrabCutPredictor,
+    KMeansPredictor,
+    MultiOtsuPredictor,
+    OtsuPredictor,
+    WatershedPredictor,
+)
+from delineate.engines.classical.forest import features
 from delineate.errors import ImageError, SettingsError
 from delineate.types import OUTPUTS, Predictor
 
@@ -26,15 +38,23 @@ def _scene(seed: int, channels: int = 3) -> tuple[np.ndarray, np.ndarray]:
     return np.rint(image).astype(np.uint8)[..., :channels], labels
 
 
-@pytest.fixture(params=[OtsuPredictor, ColourPredictor])
-def control(request: pytest.FixtureRequest) -> OtsuPredictor | ColourPredictor:
-    fitted: OtsuPredictor | ColourPredictor = request.param.fit(
-        (_scene(seed) for seed in range(4)), CLASSES, "cell"
-    )
-    return fitted
+METHODS = [
+    OtsuPredictor,
+    MultiOtsuPredictor,
+    ColourPredictor,
+    KMeansPredictor,
+    WatershedPredictor,
+    ForestPredictor,
+]
+Control = Any  # any of them
 
 
-def test_a_control_finds_what_colour_tells(control: OtsuPredictor | ColourPredictor) -> None:
+@pytest.fixture(scope="module", params=METHODS)
+def control(request: pytest.FixtureRequest) -> Control:
+    return request.param.fit((_scene(seed) for seed in range(4)), CLASSES, "cell")
+
+
+def test_a_control_finds_what_colour_tells(control: Control) -> None:
     image, labels = _scene(9)
     found = control.predict(image[None])["labels"][0]
     assert found.dtype == np.uint8
@@ -47,7 +67,7 @@ def test_the_colour_table_tells_all_classes() -> None:
     assert (fitted.predict(image[None])["labels"][0] == labels).all()
 
 
-def test_a_control_is_a_predictor(control: OtsuPredictor | ColourPredictor) -> None:
+def test_a_control_is_a_predictor(control: Control) -> None:
     predictor: Predictor = control
     assert predictor.spec.classes == CLASSES
     assert predictor.spec.task == "multiclass"
@@ -55,7 +75,7 @@ def test_a_control_is_a_predictor(control: OtsuPredictor | ColourPredictor) -> N
     assert predictor.spec.dtype == "uint8"
 
 
-def test_all_outputs_agree_with_each_other(control: OtsuPredictor | ColourPredictor) -> None:
+def test_all_outputs_agree_with_each_other(control: Control) -> None:
     images = np.stack([_scene(seed)[0] for seed in (5, 6)])
     result = control.predict(images, OUTPUTS)
     assert set(result) == set(OUTPUTS)
@@ -117,8 +137,8 @@ def test_only_what_was_asked_for_and_one_by_one_the_same(names: set[str], count:
             np.testing.assert_array_equal(alone[name][0], together[name][index])
 
 
-@pytest.mark.parametrize("kind", [OtsuPredictor, ColourPredictor])
-def test_grey_images_work(kind: type[OtsuPredictor] | type[ColourPredictor]) -> None:
+@pytest.mark.parametrize("kind", METHODS)
+def test_grey_images_work(kind: Any) -> None:
     fitted = kind.fit([_scene(0, channels=1)], CLASSES, "cell")
     assert fitted.spec.channels == 1
     image, labels = _scene(3, channels=1)
@@ -149,8 +169,8 @@ def test_a_colour_never_seen_has_the_class_of_its_neighbours() -> None:
     assert fitted.predict(probe)["labels"].tolist() == [[[0, 1]]]
 
 
-@pytest.mark.parametrize("kind", [OtsuPredictor, ColourPredictor])
-def test_fitting_refuses_by_name(kind: type[OtsuPredictor] | type[ColourPredictor]) -> None:
+@pytest.mark.parametrize("kind", METHODS)
+def test_fitting_refuses_by_name(kind: Any) -> None:
     with pytest.raises(SettingsError) as caught:
         kind.fit([_scene(0)], CLASSES, "tumour")
     assert str(caught.value) == (
@@ -176,7 +196,7 @@ def test_fitting_refuses_by_name(kind: type[OtsuPredictor] | type[ColourPredicto
     )
 
 
-def test_predicting_refuses_what_does_not_fit(control: OtsuPredictor | ColourPredictor) -> None:
+def test_predicting_refuses_what_does_not_fit(control: Control) -> None:
     image, _ = _scene(0)
     with pytest.raises(ImageError, match="1 channels"):
         control.predict(image[None, :, :, :1])
@@ -184,3 +204,100 @@ def test_predicting_refuses_what_does_not_fit(control: OtsuPredictor | ColourPre
         control.predict(image[None].astype(np.uint16))
     with pytest.raises(SettingsError):
         control.predict(image[None], ())
+
+
+def _binary(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    image, labels = _scene(seed)
+    return image, np.minimum(labels, 1) * (labels != 2)
+
+
+def test_grabcut_cuts_out_one_of_two_classes() -> None:
+    fitted = GrabCutPredictor.fit([_binary(seed) for seed in range(3)], ("rest", "cell"), "cell")
+    image, labels = _binary(9)
+    first = fitted.predict(image[None], OUTPUTS)
+    assert (first["labels"][0] == labels).mean() > 0.97
+    again = fitted.predict(image[None], OUTPUTS)
+    for name in OUTPUTS:  # its clusters are seeded
+        np.testing.assert_array_equal(first[name], again[name])
+    with pytest.raises(SettingsError, match="two classes apart, not 3"):
+        GrabCutPredictor.fit([_scene(0)], CLASSES, "cell")
+    with pytest.raises(SettingsError, match="needs colour"):
+        GrabCutPredictor.fit([(_binary(0)[0][..., :1], _binary(0)[1])], ("rest", "cell"), "cell")
+
+
+def test_grabcut_without_anything_to_cut_out() -> None:
+    fitted = GrabCutPredictor.fit([_binary(0)], ("rest", "cell"), "cell")
+    plain = np.full((1, 20, 24, 3), 200, np.uint8)
+    assert not fitted.predict(plain)["labels"].any()
+
+
+def test_multi_otsu_tells_as_many_bands_as_there_are() -> None:
+    labels = np.repeat(np.arange(3, dtype=np.uint8), 16)[:, None].repeat(40, 1)
+    rng = np.random.default_rng(0)
+    image = (np.array([30, 120, 210])[labels] + rng.integers(-9, 10, labels.shape))[..., None]
+    fitted = MultiOtsuPredictor.fit([(image.astype(np.uint8), labels)], ("a", "b", "c"), "b")
+    assert fitted.band_classes == (0, 1, 2)
+    shifted = (image + 20).astype(np.uint8)  # thresholds are found anew
+    assert (fitted.predict(shifted[None])["labels"][0] == labels).mean() > 0.99
+
+
+@pytest.mark.parametrize("values", [(7,), (7, 200), (7, 90, 200)])
+def test_multi_otsu_on_an_image_of_few_values(values: tuple[int, ...]) -> None:
+    fitted = MultiOtsuPredictor.fit([_scene(seed) for seed in range(3)], CLASSES, "cell")
+    image = np.resize(np.array(values, np.uint8), (1, 12, 10, 1)).repeat(3, 3)
+    found = fitted.predict(image)["labels"][0]
+    assert len(np.unique(found)) <= len(values)
+    darkest = found[image[0, :, :, 0] == min(values)]
+    assert (darkest == fitted.band_classes[0]).all()
+
+
+def test_the_watershed_moves_a_border_to_the_edge_of_the_image() -> None:
+    """A soft shadow around the cell fools the threshold; the steepest place is the true edge."""
+    labels = np.zeros((60, 60), np.uint8)
+    labels[15:45, 15:45] = 1
+    outside = cv2.distanceTransform(1 - labels, cv2.DIST_L2, 5)
+    light = np.where(labels == 1, 40.0, 200 - 110 * np.clip(1 - outside / 8, 0, 1))
+    image = np.repeat(light[..., None], 3, 2).astype(np.uint8)
+    fitted = WatershedPredictor.fit([(image, labels)], ("rest", "cell"), "cell")
+    plain = OtsuPredictor.fit([(image, labels)], ("rest", "cell"), "cell")
+    wrong = [
+        int((one.predict(image[None])["labels"][0] != labels).sum()) for one in (plain, fitted)
+    ]
+    assert wrong[1] < 0.5 * wrong[0]
+    found = fitted.predict(image[None], ("probabilities",))["probabilities"]
+    assert set(np.unique(found)) == {0, 255}
+
+
+def test_a_forest_tells_texture_that_colour_does_not() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.zeros((64, 64), np.uint8)
+    labels[:, 32:] = 1
+    rough = 128 + np.where(labels == 1, 1, 0) * rng.choice((-60, 60), labels.shape)
+    image = rough[..., None].astype(np.uint8)
+    forest = ForestPredictor.fit([(image, labels)], ("smooth", "rough"), "rough")
+    again = ForestPredictor.fit([(image, labels)], ("smooth", "rough"), "rough")
+    found = forest.predict(image[None])["labels"][0]
+    assert (found == labels).mean() > 0.95
+    np.testing.assert_array_equal(found, again.predict(image[None])["labels"][0])
+
+
+def test_a_forest_without_a_class_never_says_it() -> None:
+    image, labels = _scene(0)
+    forest = ForestPredictor.fit([(image, np.where(labels == 2, 255, labels))], CLASSES, "cell")
+    assert forest.columns == (0, 1)
+    found = forest.predict(image[None], ("probabilities",))["probabilities"]
+    assert not found[:, 2].any()
+
+
+def test_features_of_a_slope_and_of_a_ridge() -> None:
+    """The gradient of a slope is the same everywhere; a ridge has one strong curvature."""
+    slope = np.tile(np.arange(64, dtype=np.uint8) * 2, (64, 1))[..., None]
+    found = np.stack(list(features(slope)), axis=2)
+    assert found.shape == (64, 64, 16)
+    inner = found[16:48, 16:48]
+    assert np.ptp(inner[:, :, 1]) < 0.02 * inner[:, :, 1].max()
+    assert np.abs(inner[:, :, 2:4]).max() < 0.05 * inner[:, :, 1].max()
+    ridge = np.zeros((64, 64, 1), np.uint8)
+    ridge[:, 31:33] = 255
+    middle = [plane[32, 32] for plane in features(ridge)]
+    assert middle[7] < -5 * abs(middle[6])  # bright: the lower eigenvalue is far below 0

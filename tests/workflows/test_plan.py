@@ -7,14 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
 
 from delineate.config import ModelSettings, Plan, load_yaml
-from delineate.data.images import decode_image
 from delineate.errors import DatasetError, OutputError, SettingsError
 from delineate.planning.choice import Budget
-from delineate.workflows.plan import Planned, PlanSettings, as_file, plan
+from delineate.workflows.plan import Planned, PlanSettings, plan
 
 pytestmark = pytest.mark.usefixtures("export_once")
 
@@ -128,14 +126,6 @@ def test_the_document_says_what_there_is_to_learn(planned: Planned) -> None:
     assert len(print_["strides"]) == len(print_["classes"][0]["ceilings"])
     assert document["budget"]["end_to_end"] is False
     assert "cells of 8" in planned.files["page"].read_text()
-
-
-@pytest.mark.parametrize(("channels", "dtype"), [(2, np.uint8), (5, np.uint16), (1, np.float32)])
-def test_a_piece_of_any_kind_of_image_is_timed_as_a_file(
-    channels: int, dtype: type[np.generic]
-) -> None:
-    image = np.arange(8 * 6 * channels).reshape(8, 6, channels).astype(dtype)
-    assert np.array_equal(decode_image(as_file(image, ".png"), "x"), image)
 
 
 def test_of_large_images_one_tile_is_timed(

@@ -29,7 +29,7 @@ def model_card(manifest: Manifest) -> str:
         f"delineate serve {manifest.name}.bundle",
         "```",
         "",
-        "The graph takes raw pixels; normalisation is inside it. Images larger than "
+        f"{_what(manifest)} Images larger than "
         f"{manifest.tiling.tile_px} px are cut into tiles that overlap by "
         f"{manifest.tiling.overlap_px} px or more and are blended.",
         "",
@@ -58,6 +58,12 @@ def model_card(manifest: Manifest) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _what(manifest: Manifest) -> str:
+    if manifest.classical:
+        return f"A classical method, no network: {manifest.provenance.get('method', 'unknown')}."
+    return "The graph takes raw pixels; normalisation is inside it."
 
 
 def _variants(manifest: Manifest) -> list[str]:

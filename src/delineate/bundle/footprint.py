@@ -6,17 +6,20 @@ A process that has done other things before has their memory in its peak.
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 
 from delineate.bundle.manifest import EngineName, Precision
 from delineate.errors import EngineError
-from delineate.types import PredictorSpec
+from delineate.types import Predictor, PredictorSpec
 
 _TIMEOUT_S = 300.0
 
@@ -68,6 +71,52 @@ def footprint(
         "threads": threads,
         "image_hw": image_hw,
     }
+    return _in_a_process(job, engine)
+
+
+def bundle_footprint(
+    bundle: Path,
+    variant: str,
+    engine: str,
+    *,
+    image_hw: tuple[int, int],
+    device: str = "cpu",
+    threads: int | None = None,
+) -> Footprint:
+    """The same of a variant of a bundle, whose files are hashed as they are when it is loaded.
+
+    Args:
+        bundle: folder or ``.zip``.
+        variant, engine, device, threads: as for :func:`delineate.bundle.load.load`.
+        image_hw: height and width, pixels.
+
+    Raises:
+        EngineError: the engine refuses it, or the process dies, as for want of memory.
+    """
+    job = {
+        "bundle": str(bundle),
+        "variant": variant,
+        "engine": engine,
+        "device": device,
+        "threads": threads,
+        "image_hw": image_hw,
+    }
+    return _in_a_process(job, engine)
+
+
+def median_footprint(several: Sequence[Footprint]) -> Footprint | None:
+    """Medians of times and base, the largest peak; None of none."""
+    if not several:
+        return None
+    return Footprint(
+        import_s=statistics.median(one.import_s for one in several),
+        load_s=statistics.median(one.load_s for one in several),
+        base_bytes=int(statistics.median(one.base_bytes for one in several)),
+        peak_bytes=max(one.peak_bytes for one in several),
+    )
+
+
+def _in_a_process(job: dict[str, Any], engine: str) -> Footprint:
     began = time.time()
     try:
         done = subprocess.run(
@@ -86,22 +135,25 @@ def footprint(
 
 
 def _main(job: str, began: str) -> None:
+    import cv2
     import numpy as np
 
-    from delineate.bundle.load import engine_predictor
+    from delineate.bundle.load import engine_predictor, load
 
     wanted = json.loads(job)
     imported = time.time()
     base = _peak_bytes()
-    spec = PredictorSpec(**wanted["spec"] | {"classes": tuple(wanted["spec"]["classes"])})
-    predictor = engine_predictor(
-        onnx.load(wanted["model"]),
-        spec,
-        wanted["engine"],
-        wanted["precision"],
-        wanted["device"],
-        wanted["threads"],
-    )
+    if wanted["threads"] is not None:
+        cv2.setNumThreads(wanted["threads"])
+    shared = {name: wanted[name] for name in ("engine", "device", "threads")}
+    predictor: Predictor
+    if "bundle" in wanted:
+        predictor = load(wanted["bundle"], variant=wanted["variant"], **shared)
+    else:
+        spec = PredictorSpec(**wanted["spec"] | {"classes": tuple(wanted["spec"]["classes"])})
+        graph = onnx.load(wanted["model"])
+        predictor = engine_predictor(graph, spec, precision=wanted["precision"], **shared)
+    spec = predictor.spec
     shape = (1, *wanted["image_hw"], spec.channels)
     values = np.random.default_rng(0).integers(0, 256, shape)
     predictor.predict(values.astype(spec.dtype))

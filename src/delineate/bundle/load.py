@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 
-from delineate.bundle.manifest import EngineName, Manifest, Precision, Variant
+from delineate.bundle.manifest import CLASSICAL, EngineName, Manifest, Precision, Variant
 from delineate.bundle.store import BundleStore
 from delineate.data.images import decode_image
 from delineate.errors import BundleError, EngineError, MissingExtraError, SettingsError
@@ -210,7 +210,9 @@ def _fastest_first(manifest: Manifest) -> list[str]:
 
 def _loaded(store: BundleStore, name: str, engine: str, device: str, threads: int | None) -> Bundle:
     chosen = _variant(store, name)
-    model = _read_model(store, chosen.file)
+    if chosen.engine == CLASSICAL:
+        return _classical(store, name, engine, device, threads)
+    model = network_of(store, name)
     if engine == "auto" and chosen.engine is not None:
         engine = chosen.engine
     if engine == "auto":
@@ -219,6 +221,22 @@ def _loaded(store: BundleStore, name: str, engine: str, device: str, threads: in
     spec = store.manifest.spec()
     predictor = engine_predictor(model, spec, engine, chosen.precision, device, threads)
     return Bundle(store, predictor, engine, name)
+
+
+def _classical(
+    store: BundleStore, name: str, engine: str, device: str, threads: int | None
+) -> Bundle:
+    if engine != "auto" or device != "cpu":
+        raise EngineError(
+            f"holds a classical method, which runs on the CPU and not on {engine} with {device}",
+            where=store.path,
+            mend="Leave engine and device out.",
+        )
+    from delineate.bundle.classical import restored
+
+    file, spec = store.manifest.variants[name].file, store.manifest.spec()
+    predictor = restored(store.read, file, spec, str(store.path), threads=threads)
+    return Bundle(store, predictor, CLASSICAL, name)
 
 
 def engines_on(device: str, wanted: str) -> tuple[EngineName, ...]:
@@ -276,9 +294,23 @@ def _variant(store: BundleStore, name: str) -> Variant:
         ) from None
 
 
-def _read_model(store: BundleStore, name: str) -> onnx.ModelProto:
-    content = store.read(name)
+def network_of(store: BundleStore, name: str = "float32") -> onnx.ModelProto:
+    """The graph of a variant.
+
+    Raises:
+        BundleError: it is no ONNX file.
+        SettingsError: there is no such variant, or it is a classical method.
+    """
+    chosen = _variant(store, name)
+    if chosen.engine == CLASSICAL:
+        raise SettingsError(
+            f"holds no network but a classical method ({chosen.file})",
+            where=store.path,
+            mend="Name a bundle that delineate train wrote.",
+        )
     try:
-        return onnx.load_from_string(content)
+        return onnx.load_from_string(store.read(chosen.file))
+    except BundleError:
+        raise
     except Exception as error:  # protobuf's DecodeError has no stable home
-        raise BundleError(f"{name} is no ONNX file ({error})", where=store.path) from error
+        raise BundleError(f"{chosen.file} is no ONNX file ({error})", where=store.path) from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -15,14 +17,16 @@ from delineate.config import (
     TilingSettings,
     describe,
 )
-from delineate.errors import BundleError
+from delineate.errors import BundleError, SettingsError
 from delineate.types import PixelType, PredictorSpec, Task
 
 SCHEMA_VERSION = 1
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"  # of a bundle
 Byte = Annotated[int, Field(ge=0, le=255)]
 Colour = tuple[Byte, Byte, Byte]
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
 EngineName = Literal["onnxruntime", "openvino"]
+CLASSICAL = "classical"
 
 
 class ClassInfo(Settings):
@@ -53,11 +57,11 @@ class Tolerance(Settings):
 
 
 class Variant(Settings):
-    """A network file of the bundle, and the arithmetic it is run in."""
+    """A network file of the bundle and the arithmetic it is run in, or a classical method."""
 
     file: str
     precision: Precision = Field("float32", description="of the arithmetic; int8: inside the file")
-    engine: EngineName | None = Field(
+    engine: EngineName | Literal["classical"] | None = Field(
         None, description="the one that it was admitted on; any when left out"
     )
     scores: dict[str, float | None] = Field({}, description="on the validation split")
@@ -79,7 +83,7 @@ class Manifest(Settings):
     """The whole manifest."""
 
     schema_version: int = SCHEMA_VERSION
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=f"^{NAME}$")
     version: str = "1"
     task: Task
     classes: tuple[ClassInfo, ...] = Field(min_length=2)
@@ -112,6 +116,11 @@ class Manifest(Settings):
         return self
 
     @property
+    def classical(self) -> bool:
+        """Whether this is no network but a classical method (:mod:`delineate.bundle.classical`)."""
+        return self.variants["float32"].engine == CLASSICAL
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         return tuple(item.name for item in self.classes)
 
@@ -130,6 +139,28 @@ class Manifest(Settings):
             fixed_hw=self.input.fixed_hw,
             largest_batch=self.input.largest_batch,
         )
+
+
+def bundle_name(out: Path, wanted: str | None) -> str:
+    """The name of a bundle, in the characters that a manifest takes.
+
+    Args:
+        out: what it is named after when no name is wanted.
+        wanted: the name.
+
+    Raises:
+        SettingsError: it cannot be a name.
+    """
+    if wanted is None:
+        words = re.findall(NAME, out.resolve().name)
+        return "-".join(words) or "model"
+    if re.fullmatch(NAME, wanted) is None:
+        raise SettingsError(
+            f"{wanted!r} cannot be a bundle's name",
+            where="name",
+            mend="Use letters, digits, dots, dashes and underscores, a letter or digit first.",
+        )
+    return wanted
 
 
 def read_manifest(text: bytes, where: str) -> Manifest:

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from delineate.bundle.manifest import Manifest, read_manifest
 from delineate.data.files import atomic_file, atomic_folder, refuse_existing
-from delineate.errors import BundleError, OutputError
+from delineate.errors import BundleError, OutputError, SettingsError
 
 MANIFEST = "manifest.json"
 LARGEST_FILE_BYTES = 2**31  # what protobuf can hold; a zip that claims more is hostile
@@ -117,6 +117,24 @@ class BundleStore:
                     where=self.path,
                     mend=mend,
                 )
+
+
+def find_bundle(path: Path) -> Path:
+    """The bundle itself, or the one that a run holds.
+
+    Raises:
+        SettingsError: there is none, or several.
+    """
+    if (path / MANIFEST).exists() or path.suffix == ".zip":
+        return path
+    inside = sorted(path.glob(f"*.bundle/{MANIFEST}"))
+    if len(inside) == 1:
+        return inside[0].parent
+    raise SettingsError(
+        f"is no bundle, nor a run with one ({len(inside)} found)",
+        where=path,
+        mend="Name the bundle. A run that was cut off gets one by --resume.",
+    )
 
 
 def _names_in_zip(path: Path) -> set[str]:

@@ -9,12 +9,14 @@ import sys
 import typer
 
 from delineate.cli import (
+    bench,
     bundles,
     compress,
     data,
     demo,
     distill,
     evaluate,
+    fit,
     join,
     plan,
     predict,
@@ -41,12 +43,14 @@ app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
 app.command("plan")(plan.plan)
 app.command("train")(train.train)
+app.command("fit")(fit.fit)
 app.command("join")(join.join)
 app.command("runs")(runs.runs)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("compress")(compress.compress)
 app.command("distill")(distill.distill)
+app.command("bench")(bench.bench)
 app.command("import-onnx")(bundles.import_onnx)
 app.command("serve")(serve.serve)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,8 @@ from delineate.cli.console import (
     parse_size,
     plain_table,
 )
+from delineate.cli.training_options import duration_of
+from delineate.cli.watching import Watching
 from delineate.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -53,16 +56,25 @@ def plan(
     curve: Annotated[
         Path | None, typer.Option(help="The folder of train --curve, whose verdict is told too.")
     ] = None,
+    tries: Annotated[
+        int, typer.Option("--try", help="Really train so many of the best, by halving.")
+    ] = 0,
+    budget_of_tries: Annotated[
+        str | None, typer.Option("--budget", help="Of --try, all trainings together: 2h.")
+    ] = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Choose a network that fits a latency budget, by timing candidates on this machine.
 
-    Nothing is trained: latency does not depend on the weights. Exit status 1 when nothing fits.
+    Latency does not depend on the weights, so nothing is trained, unless --try asks for it. Exit
+    status 1 when nothing fits.
 
     Example: delineate plan DATASET --p95-ms 30
 
     Example: delineate plan DATASET --p95-ms 100 --end-to-end --memory 1GB --image-size 1024x1024
+
+    Example: delineate plan DATASET --p95-ms 30 --try 4 --budget 2h
     """
     with extra("train"):
         from delineate.planning.choice import Budget
@@ -80,12 +92,17 @@ def plan(
         train_s=parse_duration(train_budget, "--train-budget"),
         limit_s=parse_duration(limit, "--limit"),
         curve=curve,
+        tries=tries,
+        tried_for=None if budget_of_tries is None else duration_of(budget_of_tries, None, "plan"),
     )
 
     def tell(line: str) -> None:
         err.print(line, highlight=False, markup=False)
 
-    found = run(dataset, budget, out=out, force=force, settings=settings, tell=tell)
+    with Watching() if tries else nullcontext() as watch:
+        found = run(
+            dataset, budget, out=out, force=force, settings=settings, tell=tell, watch=watch
+        )
     emit(found.to_dict(), as_json=as_json, show=lambda console: _show(console, found))
     if found.choice.row is None:
         raise typer.Exit(1)

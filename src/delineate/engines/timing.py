@@ -34,6 +34,11 @@ class Interval:
     low: float
     high: float
 
+    @property
+    def at_most(self) -> float:
+        """The upper end, or the value itself where there are too few calls for one."""
+        return self.high if math.isfinite(self.high) else self.value
+
 
 @dataclass(frozen=True)
 class Timing:

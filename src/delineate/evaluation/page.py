@@ -1,4 +1,4 @@
-"""Bricks of a self-contained HTML page: no script, no external file, readable offline.
+"""Bricks of a self-contained HTML page: no external file, readable offline, no foreign script.
 
 Every text that goes in is escaped here or by :func:`escape`; a :class:`Html` is a string that has
 been through that.
@@ -10,7 +10,7 @@ import base64
 import html
 import io
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NewType
 
 import numpy as np
@@ -42,16 +42,35 @@ def page(title: str, body: Html, subtitle: str = "") -> Html:
     The policy in its head forbids scripts and every address outside the file, so that the page
     stays harmless and offline whatever its texts are.
     """
+    return _document(title, body, subtitle, "", Html(""))
+
+
+def interactive_page(
+    title: str, body: Html, subtitle: str, *, scripts: Sequence[str], nonce: str
+) -> Html:
+    """A whole document with scripts of its own at the end; no other can run or be fetched.
+
+    Args:
+        title, body, subtitle: as for :func:`page`.
+        scripts: their text, in the order in which they run.
+        nonce: a random word that only these scripts carry.
+    """
+    word = escape(nonce)
+    tail = join(f'<script nonce="{word}">{script}</script>\n' for script in scripts)
+    return _document(title, body, subtitle, f"; script-src 'nonce-{word}'", tail)
+
+
+def _document(title: str, body: Html, subtitle: str, allowed: str, tail: Html) -> Html:
     below = f'<p class="subtitle">{escape(subtitle)}</p>' if subtitle else ""
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'{allowed}"
     return Html(
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n"
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
         f"<header><h1>{escape(title)}</h1>{below}</header>\n<main>\n{body}\n</main>\n"
-        "</body>\n</html>\n"
+        f"{tail}</body>\n</html>\n"
     )
 
 

@@ -41,6 +41,8 @@ h3 { margin: 0; font-size: 1rem; font-weight: 600; overflow-wrap: anywhere; }
 }
 .card .note { color: var(--muted); font-size: .8125rem; }
 
+.choices { display: flex; flex-wrap: wrap; gap: .5rem 1.25rem; margin: 0; color: var(--muted); }
+.choices select { font: inherit; color: var(--ink); background: var(--paper); }
 .scroll {
   overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: .6rem;
 }

@@ -93,7 +93,7 @@ def misfits(
     """
     found = []
     p95 = (end_to_end if budget.end_to_end else network).quantile(0.95)
-    if _surely(p95) > budget.p95_ms:
+    if p95.at_most > budget.p95_ms:
         found.append(f"p95 is {_told(p95)}")
     if (
         budget.memory_bytes is not None
@@ -108,10 +108,6 @@ def _told(p95: Interval) -> str:
     if math.isfinite(p95.high):
         return f"{p95.value:.1f} ms (at most {p95.high:.1f} ms with 95 %)"
     return f"{p95.value:.1f} ms"
-
-
-def _surely(p95: Interval) -> float:
-    return p95.high if math.isfinite(p95.high) else p95.value
 
 
 def choose(rows: Sequence[Row], left_out: Sequence[LeftOut], budget: Budget) -> Choice:
@@ -135,18 +131,29 @@ def choose(rows: Sequence[Row], left_out: Sequence[LeftOut], budget: Budget) -> 
     return Choice(chosen, _why(chosen, near, known, rows, budget))
 
 
+def by_expectation(rows: Sequence[Row], most: int) -> list[Row]:
+    """Those that fit, what is expected to be the most accurate first; one for each network."""
+    fitting = sorted((row for row in rows if not row.reasons), key=lambda row: -_miou(row))
+    found: dict[str, Row] = {}
+    for row in fitting:
+        found.setdefault(row.contender.candidate.name, row)
+    return list(found.values())[:most]
+
+
 def _miou(row: Row) -> float:
     return row.expected.miou if row.expected is not None else -1.0
+
+
+def takes(row: Row, budget: Budget) -> str:
+    """A sentence: how long a candidate takes, and what is allowed."""
+    told = _told(row.p95(budget))
+    return f"{row.name} takes {told} at p95; {budget.p95_ms:g} ms are allowed for {budget.means}."
 
 
 def _why(
     chosen: Row, near: Sequence[Row], known: Sequence[Row], rows: Sequence[Row], budget: Budget
 ) -> tuple[str, ...]:
-    p95 = chosen.p95(budget)
-    text = [
-        f"{chosen.name} takes {_told(p95)} at p95; {budget.p95_ms:g} ms are allowed for "
-        f"{budget.means}."
-    ]
+    text = [takes(chosen, budget)]
     if chosen.expected is not None:
         place = 1 + sum(_miou(row) > _miou(chosen) for row in known)
         text.append(
@@ -188,8 +195,8 @@ def _what_would_fit(
 ) -> tuple[str, ...]:
     if not rows:
         return ("No candidate came near; the fastest was left out: " + left_out[0].reason + ".",)
-    fastest = min(rows, key=lambda row: _surely(row.p95(budget)))
-    needed = _surely(fastest.p95(budget))
+    fastest = min(rows, key=lambda row: row.p95(budget).at_most)
+    needed = fastest.p95(budget).at_most
     text = [f"Nothing fits. The nearest is {fastest.name}: {'; '.join(fastest.reasons)}."]
     if needed > budget.p95_ms:
         share = math.sqrt(0.9 * budget.p95_ms / needed)  # time goes with the area

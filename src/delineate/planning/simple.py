@@ -55,7 +55,7 @@ def simple_methods(
     look, classes = fingerprint.look, tuple(item.name for item in fingerprint.classes)
     if look.dtype != "uint8" or look.channels not in (1, 3) or not val:
         return []
-    pairs = [read(sample) for sample in _spread(train, FITTED_IMAGES)]
+    pairs = [read(sample) for sample in spread(train, FITTED_IMAGES)]
     thing = max(
         range(1, len(classes)) if fingerprint.classes[0].background else range(len(classes)),
         key=lambda index: fingerprint.classes[index].share,
@@ -65,14 +65,15 @@ def simple_methods(
     }
     if len(classes) == 2:
         found["Otsu's threshold"] = OtsuPredictor.fit(pairs, classes, classes[thing])
-    chosen = _spread(val, SCORED_IMAGES)
+    chosen = spread(val, SCORED_IMAGES)
     methods = [
         _scored(name, one, chosen, read, classes, ignore_index) for name, one in found.items()
     ]
     return sorted(methods, key=lambda method: -method.miou)
 
 
-def _spread(samples: Sequence[Sample], most: int) -> list[Sample]:
+def spread(samples: Sequence[Sample], most: int) -> list[Sample]:
+    """``most`` of the samples at most, evenly spread."""
     count = min(most, len(samples))
     return [samples[int(i)] for i in np.linspace(0, len(samples) - 1, count).round()]
 

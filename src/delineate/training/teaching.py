@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 from torch import Tensor
 
+from delineate.bundle.load import network_of
 from delineate.bundle.scores import ScoreModel
 from delineate.bundle.store import BundleStore
 from delineate.config import DistillationSettings
@@ -45,9 +45,12 @@ class Teaching:
 
         Raises:
             BundleError: it is no bundle, or damaged.
-            SettingsError: the two share fewer than two classes, or take other images.
+            SettingsError: the two share fewer than two classes, or take other images, or the
+                teacher is no network.
         """
-        manifest = BundleStore(bundle).manifest
+        store = BundleStore(bundle)
+        network_of(store)  # refuses a classical method, whose scores are mere yes and no
+        manifest = store.manifest
         spec = manifest.spec()
         if (spec.channels, spec.dtype) != (channels, dtype):
             raise SettingsError(
@@ -102,7 +105,7 @@ class Teacher:
     ) -> None:
         store = BundleStore(teaching.bundle)
         manifest = store.manifest
-        graph = onnx.load_from_string(store.read(manifest.variants["float32"].file))
+        graph = network_of(store)
         self._scores = ScoreModel(graph, manifest.spec(), device=device.type)
         self._loss = DistillationLoss(settings, teaching.pairs).to(device)
         self._device = device

@@ -19,6 +19,7 @@ from delineate.bundle.load import (
     engines_on,
     golden_file,
     golden_name,
+    network_of,
 )
 from delineate.bundle.manifest import EngineName, Precision, Variant
 from delineate.bundle.store import MANIFEST, BundleStore, write_bundle
@@ -156,8 +157,8 @@ def compress(
     if out is not None and not force:
         refuse_existing(Path(out))
     store = BundleStore(path)
+    model = network_of(store)
     work = _Work(store, Dataset.open(Path(dataset)), settings)
-    model = onnx.load_from_string(store.read(store.manifest.variants["float32"].file))
     with tempfile.TemporaryDirectory() as cache:
         search = Search(
             model,

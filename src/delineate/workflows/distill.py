@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from delineate.bundle.load import load
+from delineate.bundle.store import find_bundle
 from delineate.config import Duration, Plan
 from delineate.data.dataset import Dataset
 from delineate.data.files import write_text
@@ -17,7 +18,7 @@ from delineate.errors import SettingsError
 from delineate.evaluation.evaluate import Evaluation
 from delineate.evaluation.learning_curve import Estimate, difference
 from delineate.evaluation.scores import none_if_nan
-from delineate.export import measure
+from delineate.release import measure
 from delineate.training.job import Event
 from delineate.training.teaching import Teaching
 from delineate.workflows.distill_page import write_distill_page
@@ -135,7 +136,7 @@ def distill(
     duration = settings.duration
     if duration.budget_s is not None:
         duration = Duration(budget_s=parts_count * duration.budget_s)
-    settings = replace(settings, teacher=_bundle(Path(teacher)), duration=duration)
+    settings = replace(settings, teacher=find_bundle(Path(teacher)), duration=duration)
     refuse_short(settings, parts=parts_count, reserve_s=0.0)
     data = Dataset.open(Path(dataset))
     prepared = prepare(data, Path(out), plan, changes, settings, kind="a distillation")
@@ -172,20 +173,6 @@ def distill(
             document=result.to_dict(),
         )
     return result
-
-
-def _bundle(teacher: Path) -> Path:
-    """The bundle itself, or the one that a run holds."""
-    if (teacher / "manifest.json").exists() or teacher.suffix == ".zip":
-        return teacher
-    inside = sorted(teacher.glob("*.bundle/manifest.json"))
-    if len(inside) == 1:
-        return inside[0].parent
-    raise SettingsError(
-        f"is no bundle, nor a run with one ({len(inside)} found)",
-        where=teacher,
-        mend="Name the teacher's bundle. A run that was cut off gets one by --resume.",
-    )
 
 
 def _parts(prepared: Prepared, *, compare: bool) -> list[Part]:

@@ -8,8 +8,9 @@ from typing import Any
 
 from delineate.bundle.load import load
 from delineate.data.dataset import Sample
-from delineate.export import Exported, HeldOut, export_bundle
+from delineate.export import Exported, export_bundle
 from delineate.models.ensemble import Ensemble, Member, mean_normalisation
+from delineate.release import HeldOut
 from delineate.workflows.drafting import drafted
 from delineate.workflows.parts import Done
 from delineate.workflows.resuming import identity_of

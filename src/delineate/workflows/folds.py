@@ -28,7 +28,8 @@ from delineate.evaluation.details import Details
 from delineate.evaluation.evaluate import Evaluation
 from delineate.evaluation.intervals import ImageCounts, bootstrap
 from delineate.evaluation.scores import Scores, compute_scores
-from delineate.export import Exported, HeldOut
+from delineate.export import Exported
+from delineate.release import HeldOut
 from delineate.training.fit import EXPORT_S
 from delineate.training.job import Event
 from delineate.workflows.ensemble import export_ensemble

@@ -19,7 +19,7 @@ from delineate.data.dataset import Dataset
 from delineate.errors import DatasetError, SettingsError
 from delineate.evaluation.evaluate import Evaluation
 from delineate.evaluation.intervals import ImageCounts
-from delineate.export import measure
+from delineate.release import measure
 from delineate.training.clock import Clock
 from delineate.training.fit import EXPORT_S
 from delineate.training.job import Event

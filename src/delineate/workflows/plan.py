@@ -7,33 +7,32 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import tifffile
 
 from delineate.bundle.load import engines_on
-from delineate.config import ModelSettings, dump_yaml
+from delineate.config import Duration, ModelSettings, dump_yaml
 from delineate.data.dataset import Dataset
+from delineate.data.encode import encode_image
 from delineate.data.files import refuse_existing, write_together
 from delineate.data.images import top_left
 from delineate.data.statistics import describe
 from delineate.errors import SettingsError
 from delineate.evaluation.scores import none_if_nan
 from delineate.planning.candidates import Candidate, candidate, candidates
-from delineate.planning.choice import Budget, Choice, Row, choose
+from delineate.planning.choice import Budget, Choice, Row, choose, takes
 from delineate.planning.fingerprint import Fingerprint, fingerprint
 from delineate.planning.latency import LeftOut, NetworkKind, Place, quick_look
 from delineate.planning.look import look_at, read_alike
 from delineate.planning.measure import Work, rows_of
 from delineate.planning.rules import Ruled, ruled
 from delineate.planning.simple import SimpleMethod, advice, simple_methods
-from delineate.types import Image
+from delineate.training.job import Event
 from delineate.workflows.evaluate import labelled
 from delineate.workflows.plan_page import write_plan_page
+from delineate.workflows.trying import Tried, agreed, shares, try_out
 
 MEASURED_IMAGES = 200  # of train, for the fingerprint
 QUICK_SHARE = 0.6  # of the limit, after which no candidate is begun
@@ -53,6 +52,8 @@ class PlanSettings:
         limit_s: for the whole search, about.
         models: that are compared; the usual ones when left out.
         curve: the folder of ``train --curve``, whose verdict is told too.
+        tries: how many of the best candidates are really trained; none when 0.
+        tried_for: how long, all together; or steps of each training of the last round.
     """
 
     engine: str = "auto"
@@ -63,6 +64,8 @@ class PlanSettings:
     limit_s: float = 240.0
     models: tuple[ModelSettings, ...] | None = None
     curve: Path | None = None
+    tries: int = 0
+    tried_for: Duration | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class Planned:
         ruled: the plan with the chosen network, or the default where there is none.
         image_hw: what was timed (height, width), pixels.
         seconds: that it took.
+        tried: trainings of the best candidates, where they were asked for.
         files: that were written.
     """
 
@@ -93,6 +97,7 @@ class Planned:
     ruled: Ruled
     image_hw: tuple[int, int]
     seconds: float
+    tried: tuple[Tried, ...] = ()
     files: Mapping[str, Path] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,6 +117,7 @@ class Planned:
             },
             "image_hw": list(self.image_hw),
             "candidates": [row_dict(row) for row in self.rows],
+            "tried": [one.to_dict() for one in self.tried],
             "left_out": [{"name": item.name, "reason": item.reason} for item in self.left_out],
             "plan": self.ruled.plan.model_dump(mode="json"),
             "reasons": dict(self.ruled.reasons),
@@ -155,6 +161,7 @@ def plan(
     force: bool = False,
     settings: PlanSettings = PlanSettings(),
     tell: Callable[[str], None] = lambda _: None,
+    watch: Callable[[Event], None] | None = None,
 ) -> Planned:
     """Measure candidate networks on this machine and choose one that fits the budget.
 
@@ -166,16 +173,20 @@ def plan(
         force: replace them.
         settings: engine, device, sizes, limits.
         tell: given a line for each thing that is done.
+        watch: told about the trainings of ``settings.tries``.
 
     Raises:
-        DatasetError: train is absent or unlabelled.
+        DatasetError: train is absent or unlabelled; val as well, where candidates are tried.
         EngineError: an engine or the device is absent.
         SettingsError: an engine is unknown, or there is no learning curve in ``settings.curve``.
         OutputError: a file exists.
     """
     began = time.monotonic()
+    _refuse_tries(settings, out)
     files = {} if out is None else _files(Path(out), force=force)
     data = Dataset.open(Path(dataset))
+    if settings.tries:
+        labelled(data, "val")
     tell("reading the dataset")
     print_ = _fingerprint(data)
     place = Place(engines_on(settings.device, settings.engine), settings.device, settings.threads)
@@ -207,6 +218,26 @@ def plan(
     )
     rows.sort(key=lambda row: row.network.quantile(0.5).value)
     choice = choose(rows, left_out, budget)
+    tried: tuple[Tried, ...] = ()
+    if settings.tries and settings.tried_for is not None and choice.row is not None:
+        folder = Path(f"{files['plan'].with_suffix('')}-tries")
+        best = agreed(
+            rows, settings.tries, folder, settings.tried_for, data.fingerprint(), force=force
+        )
+        if len(best) > 1:
+            won, tried = try_out(
+                best,
+                data,
+                lambda row: ruled(print_, row.contender.candidate.model).plan,
+                folder,
+                settings.tried_for,
+                tell=tell,
+                watch=watch,
+            )
+            choice = _after_trying(choice, won, tried, budget)
+        else:
+            why = "Only one candidate fits, so there was nothing to try."
+            choice = Choice(choice.row, (*choice.why, why))
     chosen = None if choice.row is None else choice.row.contender.candidate.model
     found = Planned(
         fingerprint=print_,
@@ -219,11 +250,41 @@ def plan(
         ruled=ruled(print_, chosen),
         image_hw=image_hw,
         seconds=time.monotonic() - began,
+        tried=tried,
         files=files if choice.row is not None else {},
     )
     if found.files:
         _write(found, data.path.resolve().name)
     return found
+
+
+def _refuse_tries(settings: PlanSettings, out: Path | str | None) -> None:
+    if settings.tries == 0 and settings.tried_for is None:
+        return
+    if settings.tries < 2 or settings.tried_for is None:
+        raise SettingsError(
+            "trying candidates needs two or more of them, and a time",
+            where="--try",
+            mend="Write --try 3 --budget 2h.",
+        )
+    if out is None:
+        raise SettingsError("the tried runs need a place", where="out", mend="Name a plan.yaml.")
+    shares(settings.tried_for, settings.tries)  # refuses too little time before anything is done
+
+
+def _after_trying(choice: Choice, won: Row, tried: Sequence[Tried], budget: Budget) -> Choice:
+    """The candidate that reached the most, and why it is taken."""
+    last = max(one.round for one in tried)
+    reached = ", ".join(f"{one.name} {one.miou:.3f}" for one in tried if one.round == last)
+    count = sum(one.round == 1 for one in tried)
+    told = [
+        takes(won, budget),
+        f"Of {count} candidates that were trained on this dataset it reached the most on val "
+        f"(last round: {reached}).",
+    ]
+    if choice.row is not None and choice.row is not won:
+        told.append(f"Without a training {choice.row.name} would have been chosen.")
+    return Choice(won, tuple(told))
 
 
 def _files(out: Path, *, force: bool) -> dict[str, Path]:
@@ -303,7 +364,7 @@ def _work(data: Dataset, print_: Fingerprint, image_hw: tuple[int, int] | None) 
     if image.shape[:2] == hw:
         return Work(sample.image.read_bytes(), image, data.colours)
     fitted = top_left(image, hw, hw)
-    return Work(as_file(fitted, sample.image.suffix.lower()), fitted, data.colours)
+    return Work(encode_image(fitted, sample.image.suffix), fitted, data.colours)
 
 
 def _one_tile(print_: Fingerprint) -> tuple[int, int]:
@@ -311,20 +372,6 @@ def _one_tile(print_: Fingerprint) -> tuple[int, int]:
     tile_px = ruled(print_).plan.tiling.tile_px
     height, width = (round(side.median) for side in (print_.height_px, print_.width_px))
     return min(height, tile_px), min(width, tile_px)
-
-
-def as_file(image: Image, suffix: str) -> bytes:
-    """A JPEG or PNG like the dataset's own where it can hold the image, else a plain TIFF."""
-    rgb = image.shape[2] == 3
-    held = {".jpg": ("uint8",), ".jpeg": ("uint8",), ".png": ("uint8", "uint16")}
-    if image.shape[2] in (1, 3) and image.dtype.name in held.get(suffix, ()):
-        _, encoded = cv2.imencode(suffix, image[:, :, ::-1] if rgb else image)
-        return encoded.tobytes()
-    file = BytesIO()
-    photometric = "rgb" if rgb else "minisblack"
-    planes = None if image.shape[2] == 1 else "contig"
-    tifffile.imwrite(file, image, photometric=photometric, planarconfig=planes)
-    return file.getvalue()
 
 
 def _write(found: Planned, dataset: str) -> None:

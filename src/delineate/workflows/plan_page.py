@@ -36,6 +36,7 @@ def write_plan_page(document: Mapping[str, Any], dataset: str) -> str:
             section("Choice", words),
             section("Latency and expected accuracy", _front(document), front),
             section("Candidates", _table(rows, document["chosen"]), _table_intro(height, width)),
+            _tried(document["tried"]),
             _refused(rows, document["left_out"]),
             _labels(document["fingerprint"]),
             _rules(document["reasons"]),
@@ -169,6 +170,28 @@ def _line(row: Mapping[str, Any], *, chosen: bool) -> Html:
         f'<tr><td style="white-space:nowrap">{name}</td><td>{verdict}</td>{numbers}'
         f"<td>{escape(row['engine'])}</td></tr>"
     )
+
+
+def _tried(tried: Rows) -> Html:
+    if not tried:
+        return Html("")
+    lines = []
+    for one in tried:
+        duration = one["duration"]
+        given = f"{duration['steps']} steps" if "steps" in duration else ""
+        given = given or f"{duration['budget_s'] / 60:.3g} min"
+        miou = number(float("nan") if one["miou"] is None else one["miou"])
+        lines.append(
+            f'<tr><td>{escape(one["name"])}</td><td class="num">{one["round"]}</td>'
+            f'<td class="num">{given}</td><td class="num">{miou}</td></tr>'
+        )
+    head = '<th>network</th><th class="num">round</th><th class="num">trained</th>'
+    head += '<th class="num">mIoU on val</th>'
+    body = Html(
+        f'<table class="list"><thead><tr>{head}</tr></thead><tbody>{join(lines)}</tbody></table>'
+    )
+    intro = Html("Trained on this dataset; the better half of a round goes on, with more time.")
+    return section("Tried", scroll(body, "tried"), intro)
 
 
 def _refused(rows: Rows, left_out: Sequence[Mapping[str, str]]) -> Html:

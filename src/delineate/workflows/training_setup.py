@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from delineate.bundle.manifest import bundle_name
 from delineate.config import (
     Duration,
     Plan,
@@ -48,7 +48,6 @@ from delineate.workflows.resuming import (
 from delineate.workflows.teaching import taught
 
 ENCODER_FIELDS = ("model.encoder", "model.encoder_weights", "model.decoder_channels")
-BUNDLE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 UserAugmentation = Callable[..., Mapping[str, np.ndarray]]
 
 
@@ -192,20 +191,6 @@ def _refuse_uneven(plan: Plan, settings: TrainSettings) -> None:
             where="batch_size",
             mend=f"Set batch_size to {wanted}.",
         )
-
-
-def bundle_name(out: Path, wanted: str | None) -> str:
-    """The name of the bundle, in the characters that a manifest takes."""
-    if wanted is None:
-        words = re.findall(r"[A-Za-z0-9][A-Za-z0-9._-]*", out.resolve().name)
-        return "-".join(words) or "model"
-    if re.fullmatch(BUNDLE_NAME, wanted) is None:
-        raise SettingsError(
-            f"{wanted!r} cannot be a bundle's name",
-            where="name",
-            mend="Use letters, digits, dots, dashes and underscores, a letter or digit first.",
-        )
-    return wanted
 
 
 def job_of(

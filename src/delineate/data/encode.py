@@ -1,0 +1,31 @@
+"""Arrays -> the bytes of an image file."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import cv2
+import tifffile
+
+from delineate.types import Image
+
+# by suffix, the pixel types that such a file holds
+_HELD = {".jpg": ("uint8",), ".jpeg": ("uint8",), ".png": ("uint8", "uint16")}
+
+
+def encode_image(image: Image, suffix: str) -> bytes:
+    """A JPEG or PNG where it can hold the image, else a plain TIFF.
+
+    Args:
+        image: (H, W, C).
+        suffix: of the file that is wanted, ``.png``.
+    """
+    rgb = image.shape[2] == 3
+    if image.shape[2] in (1, 3) and image.dtype.name in _HELD.get(suffix.lower(), ()):
+        _, encoded = cv2.imencode(suffix, image[:, :, ::-1] if rgb else image)
+        return encoded.tobytes()
+    file = BytesIO()
+    photometric = "rgb" if rgb else "minisblack"
+    planes = None if image.shape[2] == 1 else "contig"
+    tifffile.imwrite(file, image, photometric=photometric, planarconfig=planes)
+    return file.getvalue()

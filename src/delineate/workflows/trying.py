@@ -1,0 +1,254 @@
+"""``plan --try``: the best candidates are really trained, by successive halving.
+
+Karnin et al. 2013 (Almost optimal exploration in multi-armed bandits): the time is shared evenly by
+the rounds, and within a round by its candidates; the better half goes on. Each round trains from
+new with a whole schedule, because the score of a schedule that was cut off says little.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from delineate.config import Duration, Plan
+from delineate.data.dataset import Dataset
+from delineate.data.files import write_text
+from delineate.errors import ModelError, OutputError, RefusedError, SettingsError
+from delineate.evaluation.scores import none_if_nan
+from delineate.planning.choice import Row, by_expectation
+from delineate.training.job import Event
+from delineate.workflows.resuming import read_note, with_true_encoder
+from delineate.workflows.train import train
+from delineate.workflows.training_setup import TrainSettings
+
+TRIES = "tries.json"
+LEAST_S = 60.0  # of a training; a shorter one says nothing
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One training of a candidate.
+
+    Attributes:
+        name: of the candidate.
+        round: from 1.
+        duration: that it had.
+        miou: on val, 0 to 1.
+        run: its folder.
+        resumed: whether it was found done.
+        failed: why it has no score, in words; empty where it has one.
+    """
+
+    name: str
+    round: int
+    duration: Duration
+    miou: float
+    run: Path
+    resumed: bool
+    failed: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "name": self.name,
+            "round": self.round,
+            "duration": self.duration.model_dump(mode="json", exclude_none=True),
+            "miou": none_if_nan(self.miou),
+            "run": str(self.run),
+            "failed": self.failed or None,
+        }
+
+
+def rounds(candidates: int) -> tuple[int, ...]:
+    """How many candidates each round has: ``(5, 3, 2)``; the last has two."""
+    found = []
+    while candidates > 1:
+        found.append(candidates)
+        candidates = math.ceil(candidates / 2)
+    return tuple(found)
+
+
+def shares(total: Duration, candidates: int) -> list[Duration]:
+    """What each training of each round gets of the whole.
+
+    Args:
+        total: seconds of the whole; or steps, which each training of the last round has, and half
+            as many in the round before.
+        candidates: in the first round; 2 or more.
+
+    Raises:
+        SettingsError: a training would have less than a minute.
+    """
+    counts = rounds(candidates)
+    if total.steps is not None:
+        halvings = range(len(counts) - 1, -1, -1)
+        return [Duration(steps=max(1, total.steps >> halving)) for halving in halvings]
+    budget_s = total.budget_s or 0.0
+    each_s = [budget_s / (len(counts) * count) for count in counts]
+    if each_s[0] < LEAST_S:
+        needed_s = LEAST_S * len(counts) * counts[0]
+        raise SettingsError(
+            f"{candidates} candidates would have {each_s[0]:.0f} s each",
+            where="--budget",
+            mend=f"Give {math.ceil(needed_s / 60)}m or more, or try fewer.",
+        )
+    return [Duration(budget_s=value) for value in each_s]
+
+
+def agreed(
+    rows: Sequence[Row],
+    most: int,
+    folder: Path,
+    total: Duration,
+    dataset_sha256: str,
+    *,
+    force: bool,
+) -> list[Row]:
+    """Whom to try: the most promising that fit, or those of an earlier call that was cut off.
+
+    Latencies differ from call to call, and with them what fits; what was begun is finished.
+
+    Args:
+        rows: all candidates that were timed.
+        most: how many to try.
+        folder: of the runs; a note of what was begun is kept in it.
+        total: time of the whole.
+        dataset_sha256: of the dataset.
+        force: throw away what was begun with something else.
+
+    Raises:
+        OutputError: something else was begun in the folder.
+    """
+    note = folder / TRIES
+    asked = {
+        "dataset_sha256": dataset_sha256,
+        "total": total.model_dump(mode="json"),
+        "tries": most,
+    }
+    if note.exists():
+        names = _begun(note, asked)
+        known = {row.contender.candidate.name: row for row in rows}
+        if names is not None and all(name in known for name in names):
+            return [known[name] for name in names]
+        if not force:
+            raise OutputError(
+                "holds candidates tried on another dataset, for another time, or that were not "
+                "timed now",
+                where=folder,
+                mend="Name another --out, or begin anew with --force.",
+            )
+        shutil.rmtree(folder)
+    chosen = by_expectation(rows, most)
+    if len(chosen) > 1:
+        folder.mkdir(parents=True, exist_ok=True)
+        candidates = [row.contender.candidate.name for row in chosen]
+        write_text(note, json.dumps({"asked": asked, "candidates": candidates}, indent=2))
+    return chosen
+
+
+def _begun(note: Path, asked: Mapping[str, object]) -> list[str] | None:
+    """The candidates of a call that asked for the same."""
+    try:
+        document = json.loads(note.read_text(encoding="utf-8"))
+        return list(document["candidates"]) if document["asked"] == asked else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def try_out(
+    rows: Sequence[Row],
+    data: Dataset,
+    plan_of: Callable[[Row], Plan],
+    folder: Path,
+    total: Duration,
+    *,
+    tell: Callable[[str], None],
+    watch: Callable[[Event], None] | None = None,
+) -> tuple[Row, tuple[Tried, ...]]:
+    """Train candidates and give the one that reaches the most on val.
+
+    A training that was done in an earlier call is not done again; one that was cut off goes on.
+    One that is refused, for want of memory or because its loss is no number, is the last.
+
+    Args:
+        rows: candidates, 2 or more.
+        data: with train and val.
+        plan_of: the plan of a candidate's training.
+        folder: of the runs.
+        total: for all of them; see :func:`shares`.
+        tell: given a line for each training.
+        watch: told about each of them.
+
+    Raises:
+        RefusedError: none of them could be trained.
+        DelineateError: what :func:`delineate.workflows.train.train` raises of dataset and disk.
+    """
+    durations = shares(total, len(rows))
+    left, done = list(rows), []
+    for number, duration in enumerate(durations, 1):
+        scores: dict[str, float] = {}
+        for row in left:
+            name = row.contender.candidate.name
+            run = folder / f"{number}-{_words(name)}"
+            tell(f"round {number} of {len(durations)}: training {name}")
+            tried = _train(name, number, data, plan_of(row), run, duration, watch)
+            tell(f"{name}: {tried.failed or f'{tried.miou:.4f} mIoU on val'}")
+            done.append(tried)
+            scores[name] = tried.miou
+        left.sort(key=lambda row: -_known(scores[row.contender.candidate.name]))
+        left = left[: math.ceil(len(left) / 2)]
+    if math.isnan(done[-1].miou) and all(math.isnan(score) for score in scores.values()):
+        reasons = "; ".join(f"{one.name}: {one.failed}" for one in done if one.failed)
+        raise RefusedError(
+            f"none of the candidates could be trained ({reasons})",
+            where=folder,
+            mend="Give more time, or a smaller crop in a plan of your own.",
+        )
+    return left[0], tuple(done)
+
+
+def _train(
+    name: str,
+    number: int,
+    data: Dataset,
+    plan: Plan,
+    run: Path,
+    duration: Duration,
+    watch: Callable[[Event], None] | None,
+) -> Tried:
+    result = run / "result.json"
+    same = _same(run, data, plan, duration)
+    resumed = same and result.exists()
+    if not resumed:
+        settings = TrainSettings(duration, resume=same, force=not same, canary=False)
+        try:
+            train(data, run, plan=None if same else plan, settings=settings, watch=watch)
+        except (RefusedError, ModelError, SettingsError) as error:
+            return Tried(name, number, duration, math.nan, run, resumed, str(error))
+    miou = json.loads(result.read_text(encoding="utf-8"))["validation"]["mean_iou"]
+    return Tried(name, number, duration, math.nan if miou is None else miou, run, resumed)
+
+
+def _same(run: Path, data: Dataset, plan: Plan, duration: Duration) -> bool:
+    """Whether a run is there that was begun with this dataset, plan and duration."""
+    note = read_note(run)
+    try:
+        begun = (note["dataset_sha256"], note["asked"]["plan"], Duration(**note["duration"]))
+    except (KeyError, TypeError, ValueError):
+        return False
+    wanted = with_true_encoder(plan).model_dump(mode="json")
+    return begun == (data.fingerprint(), wanted, duration)
+
+
+def _known(miou: float) -> float:
+    return -1.0 if math.isnan(miou) else miou
+
+
+def _words(name: str) -> str:
+    name = name.lower().replace("+", " plus ")
+    return "-".join("".join(c if c.isalnum() else " " for c in name).split())
