@@ -23,7 +23,8 @@ from delineate.bundle.load import engine_predictor, network_of
 from delineate.bundle.store import BundleStore
 from delineate.config import Duration, ModelSettings, Plan, load_yaml
 from delineate.data.dataset import Dataset
-from delineate.data.images import read_image, top_left
+from delineate.data.images import read_image
+from delineate.data.piece import top_left
 from delineate.engines.timing import time_calls
 from delineate.planning.candidates import candidate
 from delineate.planning.choice import Budget, by_expectation

@@ -18,7 +18,7 @@ from delineate.workflows import trying
 from delineate.workflows.plan import Planned, PlanSettings, plan
 from delineate.workflows.resuming import with_true_encoder
 from delineate.workflows.train import TrainSettings
-from delineate.workflows.trying import agreed, rounds, shares, try_out
+from delineate.workflows.trying import Trial, agreed, rounds, shares, try_out
 
 pytestmark = pytest.mark.usefixtures("export_once", "quick_timing")
 
@@ -193,18 +193,21 @@ def test_two_are_really_trained(dataset: Path, tmp_path: Path) -> None:
 
 def test_what_was_begun_is_finished_whatever_fits_now(row: Row, tmp_path: Path) -> None:
     first, second = named(row, "first"), named(row, "second")
-    asked = (2, tmp_path / "tries", Duration(steps=4), "hash")
-    assert agreed([first, second], *asked, force=False) == [first, second]
+    asked = Trial(tmp_path / "tries", 2, Duration(steps=4))
+    assert agreed([first, second], asked, "hash") == [first, second]
     slow = replace(second, reasons=("slower today",))
     third = named(row, "third")
-    assert agreed([third, slow, first], *asked, force=False) == [first, slow]
-    other = (2, tmp_path / "tries", Duration(steps=5), "hash")
+    assert agreed([third, slow, first], asked, "hash") == [first, slow]
+    other = replace(asked, total=Duration(steps=5))
     with pytest.raises(OutputError, match="tried on another dataset, for another time"):
-        agreed([first, second], *other, force=False)
-    assert agreed([third, slow, first], *other, force=True) == [third, first]
+        agreed([first, second], other, "hash")
+    with pytest.raises(OutputError):
+        agreed([first, second], asked, "another hash")
+    begun_anew = replace(other, force=True)
+    assert agreed([third, slow, first], begun_anew, "hash") == [third, first]
     (tmp_path / "tries" / "tries.json").write_text("{")
     with pytest.raises(OutputError):
-        agreed([first, second], *other, force=False)
+        agreed([first, second], other, "hash")
 
 
 def test_names_that_differ_in_a_sign_have_folders_of_their_own() -> None:

@@ -178,23 +178,6 @@ def fit_channels(image: Image, channels: int, where: str) -> Shaped[np.ndarray, 
     )
 
 
-def top_left(
-    image: Shaped[np.ndarray, "_ _ c"],
-    largest: tuple[int, int],
-    least: tuple[int, int] = (0, 0),
-) -> Shaped[np.ndarray, "_ _ c"]:
-    """The top left of an image, continued by its own mirror image where it is too small.
-
-    Args:
-        image: (H, W, C).
-        largest: height and width that are kept, pixels.
-        least: height and width that the result has at least.
-    """
-    cut = image[: largest[0], : largest[1]]
-    missing = [(0, max(size - have, 0)) for size, have in zip(least, cut.shape, strict=False)]
-    return np.ascontiguousarray(np.pad(cut, (*missing, (0, 0)), mode="symmetric"))
-
-
 def sniff(head: bytes, where: str) -> str:
     """The format (JPEG, PNG, TIFF, WebP or BMP) from the first bytes of a file.
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from delineate.config import ModelSettings
 from delineate.engines.timing import Interval, Timing
 from delineate.planning.latency import Contender, LeftOut
 from delineate.planning.prior import Expected
@@ -81,6 +82,11 @@ class Choice:
 
     row: Row | None
     why: tuple[str, ...]
+
+    @property
+    def model(self) -> ModelSettings | None:
+        """The network that was chosen."""
+        return None if self.row is None else self.row.contender.candidate.model
 
 
 def misfits(

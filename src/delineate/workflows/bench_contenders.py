@@ -13,8 +13,9 @@ from delineate.bundle.manifest import CLASSICAL
 from delineate.bundle.store import BundleStore, find_bundle
 from delineate.data.dataset import Sample
 from delineate.data.encode import encode_image
-from delineate.data.images import decode_image, read_image, top_left
+from delineate.data.images import decode_image, read_image
 from delineate.data.masks import encode_mask
+from delineate.data.piece import top_left
 from delineate.errors import EngineError, MissingExtraError, SettingsError
 from delineate.tiling.segment import segment
 from delineate.types import Image

@@ -30,7 +30,7 @@ from delineate.compression.quantise import prepared
 from delineate.compression.search import Search, SearchSettings
 from delineate.data.dataset import Dataset, Sample, read_pair
 from delineate.data.files import refuse_existing
-from delineate.data.images import top_left
+from delineate.data.piece import top_left
 from delineate.engines.timing import time_calls
 from delineate.evaluation.evaluate import Evaluation
 from delineate.evaluation.scores import none_if_nan, score_figures

@@ -17,12 +17,12 @@ from delineate.config import Duration, ModelSettings, dump_yaml
 from delineate.data.dataset import Dataset
 from delineate.data.encode import encode_image
 from delineate.data.files import refuse_existing, write_together
-from delineate.data.images import top_left
+from delineate.data.piece import top_left
 from delineate.data.statistics import describe
 from delineate.errors import SettingsError
 from delineate.evaluation.scores import none_if_nan
 from delineate.planning.candidates import Candidate, candidate, candidates
-from delineate.planning.choice import Budget, Choice, Row, choose, takes
+from delineate.planning.choice import Budget, Choice, Row, choose
 from delineate.planning.fingerprint import Fingerprint, fingerprint
 from delineate.planning.latency import LeftOut, NetworkKind, Place, quick_look
 from delineate.planning.look import look_at, read_alike
@@ -32,7 +32,7 @@ from delineate.planning.simple import SimpleMethod, advice, simple_methods
 from delineate.training.job import Event
 from delineate.workflows.evaluate import labelled
 from delineate.workflows.plan_page import write_plan_page
-from delineate.workflows.trying import Tried, agreed, shares, try_out
+from delineate.workflows.trying import Trial, Tried, after_trying, shares
 
 MEASURED_IMAGES = 200  # of train, for the fingerprint
 QUICK_SHARE = 0.6  # of the limit, after which no candidate is begun
@@ -182,10 +182,10 @@ def plan(
         OutputError: a file exists.
     """
     began = time.monotonic()
-    _refuse_tries(settings, out)
+    trial = _trial(settings, out, force=force)
     files = {} if out is None else _files(Path(out), force=force)
     data = Dataset.open(Path(dataset))
-    if settings.tries:
+    if trial is not None:
         labelled(data, "val")
     tell("reading the dataset")
     print_ = _fingerprint(data)
@@ -219,26 +219,10 @@ def plan(
     rows.sort(key=lambda row: row.network.quantile(0.5).value)
     choice = choose(rows, left_out, budget)
     tried: tuple[Tried, ...] = ()
-    if settings.tries and settings.tried_for is not None and choice.row is not None:
-        folder = Path(f"{files['plan'].with_suffix('')}-tries")
-        best = agreed(
-            rows, settings.tries, folder, settings.tried_for, data.fingerprint(), force=force
+    if trial is not None and choice.row is not None:
+        choice, tried = after_trying(
+            choice, rows, data, print_, budget, trial, tell=tell, watch=watch
         )
-        if len(best) > 1:
-            won, tried = try_out(
-                best,
-                data,
-                lambda row: ruled(print_, row.contender.candidate.model).plan,
-                folder,
-                settings.tried_for,
-                tell=tell,
-                watch=watch,
-            )
-            choice = _after_trying(choice, won, tried, budget)
-        else:
-            why = "Only one candidate fits, so there was nothing to try."
-            choice = Choice(choice.row, (*choice.why, why))
-    chosen = None if choice.row is None else choice.row.contender.candidate.model
     found = Planned(
         fingerprint=print_,
         budget=budget,
@@ -247,7 +231,7 @@ def plan(
         choice=choice,
         advice=(*_cut(print_, image_hw, settings), *advice(simple, print_), *told),
         simple=tuple(simple),
-        ruled=ruled(print_, chosen),
+        ruled=ruled(print_, choice.model),
         image_hw=image_hw,
         seconds=time.monotonic() - began,
         tried=tried,
@@ -258,9 +242,10 @@ def plan(
     return found
 
 
-def _refuse_tries(settings: PlanSettings, out: Path | str | None) -> None:
+def _trial(settings: PlanSettings, out: Path | str | None, *, force: bool) -> Trial | None:
+    """What is to be tried; None where nothing is."""
     if settings.tries == 0 and settings.tried_for is None:
-        return
+        return None
     if settings.tries < 2 or settings.tried_for is None:
         raise SettingsError(
             "trying candidates needs two or more of them, and a time",
@@ -270,21 +255,8 @@ def _refuse_tries(settings: PlanSettings, out: Path | str | None) -> None:
     if out is None:
         raise SettingsError("the tried runs need a place", where="out", mend="Name a plan.yaml.")
     shares(settings.tried_for, settings.tries)  # refuses too little time before anything is done
-
-
-def _after_trying(choice: Choice, won: Row, tried: Sequence[Tried], budget: Budget) -> Choice:
-    """The candidate that reached the most, and why it is taken."""
-    last = max(one.round for one in tried)
-    reached = ", ".join(f"{one.name} {one.miou:.3f}" for one in tried if one.round == last)
-    count = sum(one.round == 1 for one in tried)
-    told = [
-        takes(won, budget),
-        f"Of {count} candidates that were trained on this dataset it reached the most on val "
-        f"(last round: {reached}).",
-    ]
-    if choice.row is not None and choice.row is not won:
-        told.append(f"Without a training {choice.row.name} would have been chosen.")
-    return Choice(won, tuple(told))
+    folder = Path(f"{Path(out).with_suffix('')}-tries")
+    return Trial(folder, settings.tries, settings.tried_for, force)
 
 
 def _files(out: Path, *, force: bool) -> dict[str, Path]:

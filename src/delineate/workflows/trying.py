@@ -20,7 +20,9 @@ from delineate.data.dataset import Dataset
 from delineate.data.files import write_text
 from delineate.errors import ModelError, OutputError, RefusedError, SettingsError
 from delineate.evaluation.scores import none_if_nan
-from delineate.planning.choice import Row, by_expectation
+from delineate.planning.choice import Budget, Choice, Row, by_expectation, takes
+from delineate.planning.fingerprint import Fingerprint
+from delineate.planning.rules import ruled
 from delineate.training.job import Event
 from delineate.workflows.resuming import read_note, with_true_encoder
 from delineate.workflows.train import train
@@ -28,6 +30,23 @@ from delineate.workflows.training_setup import TrainSettings
 
 TRIES = "tries.json"
 LEAST_S = 60.0  # of a training; a shorter one says nothing
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is to be tried.
+
+    Attributes:
+        folder: of the runs.
+        tries: how many candidates, 2 or more.
+        total: time of the whole; or steps of each training of the last round.
+        force: throw away what was begun with something else.
+    """
+
+    folder: Path
+    tries: int
+    total: Duration
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,42 +119,82 @@ def shares(total: Duration, candidates: int) -> list[Duration]:
     return [Duration(budget_s=value) for value in each_s]
 
 
-def agreed(
+def after_trying(
+    choice: Choice,
     rows: Sequence[Row],
-    most: int,
-    folder: Path,
-    total: Duration,
-    dataset_sha256: str,
+    data: Dataset,
+    print_: Fingerprint,
+    budget: Budget,
+    trial: Trial,
     *,
-    force: bool,
-) -> list[Row]:
+    tell: Callable[[str], None],
+    watch: Callable[[Event], None] | None = None,
+) -> tuple[Choice, tuple[Tried, ...]]:
+    """Really train the best candidates, and choose the one that reaches the most.
+
+    Args:
+        choice: without a training.
+        rows: candidates that were timed.
+        data: with train and val.
+        print_: of the dataset; gives the plan of each.
+        budget: that has to be met.
+        trial: how many, where and for how long.
+        tell, watch: as for :func:`try_out`.
+
+    Raises:
+        OutputError: something else was begun in the folder.
+        RefusedError: none of them could be trained.
+    """
+    best = agreed(rows, trial, data.fingerprint())
+    if len(best) < 2:
+        why = "Only one candidate fits, so there was nothing to try."
+        return Choice(choice.row, (*choice.why, why)), ()
+    won, tried = try_out(
+        best,
+        data,
+        lambda row: ruled(print_, row.contender.candidate.model).plan,
+        trial.folder,
+        trial.total,
+        tell=tell,
+        watch=watch,
+    )
+    last = max(one.round for one in tried)
+    reached = ", ".join(f"{one.name} {one.miou:.3f}" for one in tried if one.round == last)
+    told = [
+        takes(won, budget),
+        f"Of {len(best)} candidates that were trained on this dataset it reached the most on val "
+        f"(last round: {reached}).",
+    ]
+    if choice.row is not None and choice.row is not won:
+        told.append(f"Without a training {choice.row.name} would have been chosen.")
+    return Choice(won, tuple(told)), tried
+
+
+def agreed(rows: Sequence[Row], trial: Trial, dataset_sha256: str) -> list[Row]:
     """Whom to try: the most promising that fit, or those of an earlier call that was cut off.
 
     Latencies differ from call to call, and with them what fits; what was begun is finished.
 
     Args:
         rows: all candidates that were timed.
-        most: how many to try.
-        folder: of the runs; a note of what was begun is kept in it.
-        total: time of the whole.
+        trial: how many, and where; a note of what was begun is kept there.
         dataset_sha256: of the dataset.
-        force: throw away what was begun with something else.
 
     Raises:
         OutputError: something else was begun in the folder.
     """
-    note = folder / TRIES
+    folder, note = trial.folder, trial.folder / TRIES
     asked = {
         "dataset_sha256": dataset_sha256,
-        "total": total.model_dump(mode="json"),
-        "tries": most,
+        "total": trial.total.model_dump(mode="json"),
+        "tries": trial.tries,
     }
     if note.exists():
         names = _begun(note, asked)
         known = {row.contender.candidate.name: row for row in rows}
         if names is not None and all(name in known for name in names):
             return [known[name] for name in names]
-        if not force:
+        if not trial.force:
             raise OutputError(
                 "holds candidates tried on another dataset, for another time, or that were not "
                 "timed now",
@@ -143,7 +202,7 @@ def agreed(
                 mend="Name another --out, or begin anew with --force.",
             )
         shutil.rmtree(folder)
-    chosen = by_expectation(rows, most)
+    chosen = by_expectation(rows, trial.tries)
     if len(chosen) > 1:
         folder.mkdir(parents=True, exist_ok=True)
         candidates = [row.contender.candidate.name for row in chosen]
