@@ -63,7 +63,7 @@ def main() -> None:
     work = Path(tempfile.gettempdir()) / "bench"
     parser.add_argument("--work", type=Path, default=work, help="folder for data and bundles")
     wanted = parser.parse_args()
-    data = wanted.work / "data"
+    data = wanted.work / "nuclei"
     write_dataset(load_split("nuclei-0"), data)
     found = bench(
         bundles(data, wanted.work, wanted.bundle),
