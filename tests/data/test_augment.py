@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from delineate.config import AugmentationSettings
 from delineate.data.augment import Augmentation, as_augmentation
 from delineate.data.elastic import smooth_field, spline_basis
+from delineate.data.light import value_range
 from delineate.errors import MaskError, SettingsError
 
 IGNORE = 255
@@ -292,7 +293,7 @@ def relit(image: np.ndarray, seed: int, *, rgb: bool = True, **fields: float) ->
 
 @pytest.mark.parametrize(
     ("dtype", "low", "high", "spread"),
-    [(np.uint8, 100, 150, 255), (np.uint16, 1000, 2000, 1000), (np.float32, -3, 5, 8)],
+    [(np.uint8, 100, 150, 50), (np.uint16, 1000, 2000, 1000), (np.float32, -3, 5, 8)],
 )
 def test_brightness_is_a_share_of_the_range_in_use(
     dtype: type, low: float, high: float, spread: float
@@ -306,6 +307,23 @@ def test_brightness_is_a_share_of_the_range_in_use(
         shifts.append((float(bright[0, 0, 0]) - low) / spread)
     assert -0.102 <= min(shifts) < -0.08
     assert 0.08 < max(shifts) <= 0.102
+
+
+def test_a_dark_image_is_not_made_black() -> None:
+    # a fluorescence image fills a tenth of 8 bits; a share of all 256 values would wipe it out
+    image = np.full((32, 32, 1), 5, np.uint8)
+    image[8:24, 8:24] = 30
+    for seed in range(60):
+        dark = relit(image, seed, brightness=0.2).astype(int)
+        assert dark[16, 16, 0] - dark[0, 0, 0] >= 24
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_range_leaves_out_a_hundredth_on_either_side(dtype: type) -> None:
+    values = np.arange(101, dtype=dtype).repeat(101).reshape(101, 101, 1)
+    assert value_range(np.tile(values, (4, 4, 1))) == pytest.approx(98, abs=2)
+    values[0], values[-1] = 0, 200
+    assert value_range(np.tile(values, (4, 4, 1))) == pytest.approx(98, abs=2)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
@@ -362,7 +380,7 @@ def test_blur_lowers_the_variance_and_keeps_the_mean() -> None:
     assert blurred.mean() == pytest.approx(image.mean(), abs=0.01)
 
 
-@pytest.mark.parametrize(("dtype", "spread"), [(np.uint8, 255), (np.float32, 100)])
+@pytest.mark.parametrize(("dtype", "spread"), [(np.uint8, 100), (np.float32, 100)])
 def test_noise_has_at_most_the_sigma_it_says(dtype: type, spread: float) -> None:
     image = np.full((64, 64, 1), 50, dtype)
     image[:, 32:] = 150

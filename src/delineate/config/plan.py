@@ -189,14 +189,16 @@ class AugmentationSettings(Settings):
     elastic: Fraction = Field(0.1, description="probability")
     elastic_displacement_px: float = Field(8.0, ge=0.0, description="largest shift, pixels")
     elastic_spacing_px: int = Field(64, ge=4, description="distance of control points, pixels")
-    brightness: float = Field(0.2, ge=0.0, le=1.0, description="largest change, share of range")
+    brightness: float = Field(
+        0.2, ge=0.0, le=1.0, description="largest shift, share of the range in use"
+    )
     contrast: float = Field(0.2, ge=0.0, le=1.0, description="largest change of the factor from 1")
     hue: float = Field(0.03, ge=0.0, le=0.5, description="largest turn, share of a full circle")
     colour: Fraction = Field(0.8, description="probability of brightness, contrast and hue")
     blur: Fraction = Field(0.1, description="probability")
     blur_sigma_px: float = Field(1.5, gt=0.0, description="largest sigma, pixels")
     noise: Fraction = Field(0.1, description="probability")
-    noise_sigma: float = Field(0.05, ge=0.0, description="largest sigma, share of range")
+    noise_sigma: float = Field(0.05, ge=0.0, description="largest sigma, share of the range in use")
 
 
 class SamplingSettings(Settings):

@@ -57,8 +57,8 @@ class Augmentation:
       never made smaller: it is padded.
     - Where the warp reaches outside the image, the image is reflected and the mask holds
       ``ignore_index``, or is reflected too where there is none.
-    - Shares of range (brightness, noise) are of 255 for ``uint8``, and otherwise of the distance
-      between the 1st and the 99th percentile of the crop: sensors rarely fill 16 bits.
+    - Shares of range (brightness, noise) are of the distance between the 1st and the 99th
+      percentile of the crop: sensors rarely fill 16 bits, and a dark image in 8 would be black.
     - Hue turns only 3-channel ``uint8`` images, and only if ``colour`` says that these are RGB.
 
     Args:

@@ -15,10 +15,16 @@ from delineate.types import Image
 
 
 def value_range(image: Image) -> float:
-    """What a share of range refers to; 0 where the image holds no finite range."""
-    if image.dtype == np.uint8:
-        return 255.0
-    low, high = np.percentile(image[::4, ::4], (1, 99))  # a sixteenth of the pixels will do
+    """What a share of range refers to: the 1st to the 99th percentile of the values.
+
+    A sixteenth of the pixels stands for all. 0 where the image holds no finite range.
+    """
+    some = image[::4, ::4]
+    if image.dtype == np.uint8:  # counted: a tenth of the time of sorting
+        below = np.bincount(some.reshape(-1), minlength=256).cumsum()
+        low, high = np.searchsorted(below, (0.01 * below[-1], 0.99 * below[-1]))
+        return float(high - low)
+    low, high = np.percentile(some, (1, 99))
     return float(high - low) if np.isfinite(high - low) else 0.0
 
 
