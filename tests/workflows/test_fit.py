@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from delineate.bundle.classical import METHODS
 from delineate.bundle.load import load
 from delineate.config import Duration
 from delineate.data.dataset import Dataset
+from delineate.engines.classical import METHODS
 from delineate.errors import (
     BundleError,
     DatasetError,

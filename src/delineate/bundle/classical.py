@@ -99,7 +99,6 @@ class Forest(Settings):
 
 
 Method = Otsu | MultiOtsu | Colour | KMeans | GrabCut | Watershed | Forest
-METHODS = ("otsu", "multi-otsu", "colour", "kmeans", "grabcut", "watershed", "forest")
 _METHOD: TypeAdapter[Method] = TypeAdapter(Annotated[Method, Field(discriminator="method")])
 
 

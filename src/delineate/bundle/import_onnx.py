@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from delineate.bundle.card import model_card
 from delineate.bundle.foreign import ForeignNetwork, read_network
 from delineate.bundle.graph import OutputKind, Wrapping, finish
-from delineate.bundle.manifest import ClassInfo, Colour, InputInfo, Manifest, Variant
+from delineate.bundle.manifest import Colour, InputInfo, Manifest, Variant, class_infos
 from delineate.bundle.store import write_bundle
 from delineate.config import Normalisation, Positive, Settings, TilingSettings, checked
 from delineate.data.palette import default_colours
@@ -150,9 +150,7 @@ def _manifest(
     fields: dict[str, Any] = {
         "name": settings.name or _name_from(path),
         "task": wrapping.task,
-        "classes": [
-            ClassInfo(id=i, name=name, colour=colours[i]) for i, name in enumerate(settings.classes)
-        ],
+        "classes": class_infos(settings.classes, colours),
         "ignore_index": settings.ignore_index,
         "input": InputInfo(
             channels=wrapping.channels,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -139,6 +140,14 @@ class Manifest(Settings):
             fixed_hw=self.input.fixed_hw,
             largest_batch=self.input.largest_batch,
         )
+
+
+def class_infos(names: Sequence[str], colours: Sequence[Colour]) -> tuple[ClassInfo, ...]:
+    """The classes of a manifest, by id."""
+    pairs = zip(names, colours, strict=True)
+    return tuple(
+        ClassInfo(id=i, name=name, colour=colour) for i, (name, colour) in enumerate(pairs)
+    )
 
 
 def bundle_name(out: Path, wanted: str | None) -> str:

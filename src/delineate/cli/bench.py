@@ -9,9 +9,11 @@ import typer
 from rich.console import Console
 
 from delineate.cli.console import (
+    DeviceOption,
     ForceOption,
     JsonOption,
     MapOption,
+    ThreadsOption,
     emit,
     err,
     parse_duration,
@@ -33,8 +35,8 @@ def bench(
         typer.Option("--out", "-o", help="A page, bench.html; JSON and picture go beside it."),
     ] = None,
     engine: Annotated[str, typer.Option(help="auto (all), onnxruntime or openvino.")] = "auto",
-    device: Annotated[str, typer.Option(help="cpu, cuda or gpu.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="Inside one call; all when left out.")] = None,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
     image_size: Annotated[
         str | None, typer.Option(help="What is timed, HEIGHTxWIDTH; the first image otherwise.")
     ] = None,

@@ -9,8 +9,11 @@ import typer
 from rich.console import Console
 
 from delineate.cli.console import (
+    DeviceOption,
+    EngineOption,
     ForceOption,
     JsonOption,
+    ThreadsOption,
     emit,
     err,
     extra,
@@ -31,9 +34,9 @@ def compress(
         Path | None,
         typer.Option("--out", "-o", help="Another bundle to write; BUNDLE itself when left out."),
     ] = None,
-    engine: Annotated[str, typer.Option(help="auto, onnxruntime or openvino.")] = "auto",
-    device: Annotated[str, typer.Option(help="cpu, cuda or gpu.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="Inside one call; all when left out.")] = None,
+    engine: EngineOption = "auto",
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
     image_size: Annotated[
         str | None, typer.Option(help="What is timed, HEIGHTxWIDTH; an image of val otherwise.")
     ] = None,

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from delineate.cli.console import ForceOption, JsonOption, MapOption, counting, emit
+from delineate.cli.console import (
+    DeviceOption,
+    EngineOption,
+    ForceOption,
+    JsonOption,
+    MapOption,
+    counting,
+    emit,
+)
 from delineate.data.dataset import Dataset
 from delineate.data.files import refuse_existing
 
@@ -17,8 +25,8 @@ def evaluate(
     bundle: Annotated[Path, typer.Argument(help="A bundle, folder or .zip.")],
     dataset: Annotated[Path, typer.Argument(help="A canonical dataset.")],
     split: Annotated[str, typer.Option(help="train, val, test, ...")] = "val",
-    engine: Annotated[str, typer.Option(help="auto, onnxruntime or openvino.")] = "auto",
-    device: Annotated[str, typer.Option(help="cpu, cuda or gpu.")] = "cpu",
+    engine: EngineOption = "auto",
+    device: DeviceOption = "cpu",
     variant: Annotated[
         str, typer.Option(help="Which network of the bundle; auto takes the fastest that holds.")
     ] = "float32",

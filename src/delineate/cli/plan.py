@@ -11,8 +11,11 @@ import typer
 from rich.console import Console
 
 from delineate.cli.console import (
+    DeviceOption,
+    EngineOption,
     ForceOption,
     JsonOption,
+    ThreadsOption,
     emit,
     err,
     extra,
@@ -36,9 +39,9 @@ def plan(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The plan; a page and a JSON go beside it.")
     ] = Path("plan.yaml"),
-    device: Annotated[str, typer.Option(help="cpu, cuda or gpu.")] = "cpu",
-    engine: Annotated[str, typer.Option(help="auto, onnxruntime or openvino.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="Inside one call; all when left out.")] = None,
+    device: DeviceOption = "cpu",
+    engine: EngineOption = "auto",
+    threads: ThreadsOption = None,
     end_to_end: Annotated[
         bool,
         typer.Option("--end-to-end", help="The budget covers decoding and encoding as well."),

@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 
 from delineate.cli.console import (
+    DeviceOption,
+    EngineOption,
     ForceOption,
     JsonOption,
     counting,
@@ -36,8 +38,8 @@ def predict(
     tta: Annotated[
         str | None, typer.Option(help="Average over views of an image: flips or dihedral.")
     ] = None,
-    engine: Annotated[str, typer.Option(help="auto, onnxruntime or openvino.")] = "auto",
-    device: Annotated[str, typer.Option(help="cpu, cuda or gpu.")] = "cpu",
+    engine: EngineOption = "auto",
+    device: DeviceOption = "cpu",
     variant: Annotated[
         str, typer.Option(help="Which network of the bundle; auto takes the fastest that holds.")
     ] = "float32",

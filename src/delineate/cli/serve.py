@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from delineate.cli.console import err, extra
+from delineate.cli.console import DeviceOption, EngineOption, err, extra
 from delineate.config import checked
 
 
@@ -16,8 +16,8 @@ def serve(
     bundle: Annotated[Path, typer.Argument(help="A bundle, folder or .zip.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8000,
-    engine: Annotated[str, typer.Option(help="auto, onnxruntime or openvino.")] = "auto",
-    device: Annotated[str, typer.Option(help="cpu, cuda or gpu.")] = "cpu",
+    engine: EngineOption = "auto",
+    device: DeviceOption = "cpu",
     variant: Annotated[
         str, typer.Option(help="Which network of the bundle; auto takes the fastest that holds.")
     ] = "float32",

@@ -8,22 +8,11 @@ from dataclasses import dataclass
 import onnx
 
 from delineate.bundle.manifest import EngineName, Precision
-from delineate.compression.gate import (
-    Loss,
-)
-from delineate.compression.quantise import (
-    Quantisation,
-)
+from delineate.compression.gate import Loss
+from delineate.compression.quantise import Quantisation
 from delineate.engines.timing import Interval, Timing
 from delineate.evaluation.evaluate import Evaluation
 from delineate.types import Predictor
-
-FLOAT_PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
-
-# Layers that stay float, one try after another, until the scores hold or the speed is gone
-MENDED_LAYERS = (1, 2, 4, 8, 16)
-COMPARED_IMAGES = 4  # on which layers are ranked
-RANKING_SHARE = 0.3  # of the time that is left
 
 
 @dataclass(frozen=True)

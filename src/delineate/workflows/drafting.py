@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from delineate.bundle.manifest import ClassInfo, InputInfo, Manifest, Variant
+from delineate.bundle.manifest import InputInfo, Manifest, Variant, class_infos
 from delineate.config import Normalisation, Plan
 from delineate.workflows.training_setup import Prepared
 
@@ -33,9 +33,7 @@ def drafted(
     return Manifest(
         name=prepared.name,
         task=job.task,
-        classes=tuple(
-            ClassInfo(id=i, name=name, colour=data.colours[i]) for i, name in enumerate(job.classes)
-        ),
+        classes=class_infos(job.classes, data.colours),
         ignore_index=job.ignore_index,
         input=InputInfo(
             channels=job.channels,

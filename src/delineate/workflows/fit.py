@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from delineate.bundle.classical import METHOD, METHODS, restored, stored
+from delineate.bundle.classical import METHOD, restored, stored
 from delineate.bundle.manifest import (
     CLASSICAL,
-    ClassInfo,
     InputInfo,
     Manifest,
     Variant,
     bundle_name,
+    class_infos,
 )
 from delineate.config import Normalisation, TilingSettings
 from delineate.data.dataset import Dataset
 from delineate.data.files import refuse_existing
 from delineate.data.palette import is_background
-from delineate.engines.classical import (
-    ColourPredictor,
-    ForestPredictor,
-    GrabCutPredictor,
-    KMeansPredictor,
-    MultiOtsuPredictor,
-    OtsuPredictor,
-    WatershedPredictor,
-)
+from delineate.engines.classical import METHODS
 from delineate.errors import SettingsError
 from delineate.evaluation.evaluate import Evaluation
 from delineate.planning.look import FirstLook, look_at, read_alike
 from delineate.planning.simple import spread
 from delineate.release import refuse_without_images, release
-from delineate.types import Image, LabelMap, Predictor
 from delineate.workflows.evaluate import labelled
 
 FITTED_IMAGES = 60
@@ -112,7 +103,7 @@ def fit(
     Args:
         dataset: a canonical dataset with train and val, of 8-bit images with one or three channels.
         out: the bundle, a folder or ``.zip``.
-        method: one of :data:`delineate.bundle.classical.METHODS`.
+        method: one of :data:`delineate.engines.classical.METHODS`.
         settings: how.
         tell: given a line for each thing that is done.
 
@@ -142,7 +133,8 @@ def fit(
     chosen = spread(train, settings.images)
     tell(f"fitting {method} to {len(chosen)} images")
     began = time.perf_counter()
-    predictor = _fitted(method, (read(sample) for sample in chosen), data.info.classes, foreground)
+    pairs = (read(sample) for sample in chosen)
+    predictor = METHODS[method].fit(pairs, data.info.classes, foreground)
     fit_s = time.perf_counter() - began
     files = stored(predictor)
     draft = _draft(data, look, name, method, len(chosen))
@@ -182,37 +174,12 @@ def _foreground(classes: Sequence[str], method: str, wanted: str | None) -> str:
     return things[-1] if things else classes[-1]
 
 
-def _fitted(
-    method: str,
-    pairs: Iterable[tuple[Image, LabelMap]],
-    classes: tuple[str, ...],
-    foreground: str,
-) -> Predictor:
-    match method:
-        case "otsu":
-            return OtsuPredictor.fit(pairs, classes, foreground)
-        case "multi-otsu":
-            return MultiOtsuPredictor.fit(pairs, classes, foreground)
-        case "colour":
-            return ColourPredictor.fit(pairs, classes, foreground)
-        case "kmeans":
-            return KMeansPredictor.fit(pairs, classes, foreground)
-        case "grabcut":
-            return GrabCutPredictor.fit(pairs, classes, foreground)
-        case "watershed":
-            return WatershedPredictor.fit(pairs, classes, foreground)
-        case _:
-            return ForestPredictor.fit(pairs, classes, foreground)
-
-
 def _draft(data: Dataset, look: FirstLook, name: str, method: str, images: int) -> Manifest:
     classes = data.info.classes
     return Manifest(
         name=name,
         task="binary" if len(classes) == 2 else "multiclass",
-        classes=tuple(
-            ClassInfo(id=i, name=one, colour=data.colours[i]) for i, one in enumerate(classes)
-        ),
+        classes=class_infos(classes, data.colours),
         ignore_index=data.info.ignore_index,
         input=InputInfo(
             channels=look.channels,
