@@ -38,7 +38,7 @@ def write(
         "commit": commit(),
         "date": datetime.now(UTC).date().isoformat(),
         "hardware": {
-            "processor": _processor(),
+            "processor": processor(),
             "cores": os.cpu_count(),
             "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
             "python": platform.python_version(),
@@ -63,7 +63,8 @@ def commit() -> str:
     return f"{name}-dirty" if changed.returncode else name
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Its name and the widths of its arithmetic."""
     info = Path("/proc/cpuinfo")
     if not info.exists():
         return platform.processor()
@@ -71,6 +72,8 @@ def _processor() -> str:
     model = next((line.split(":")[1].strip() for line in lines if "model name" in line), "?")
     flags = next((line for line in lines if line.startswith("flags")), "")
     wide = [
-        flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags.split()
+        flag
+        for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
+        if flag in flags.split()
     ]
     return f"{model} ({', '.join(wide)})"

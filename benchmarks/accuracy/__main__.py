@@ -26,7 +26,7 @@ from benchmarks.accuracy.datasets import Split, load_split, write_dataset
 from benchmarks.accuracy.process import UnitError, warm_up
 from benchmarks.accuracy.score import headline, score
 from benchmarks.accuracy.units import KEPT, Unit, claimed, extra
-from benchmarks.record import commit
+from benchmarks.record import commit, processor
 from delineate.errors import DelineateError
 
 
@@ -64,6 +64,7 @@ def run(unit: Unit, root: Path, kept: Path, budget_s: float) -> None:
         },
         "images": {part: len(getattr(split, part)) for part in ("train", "val", "test")},
         "split_sha256": split.sha256(),
+        "processor": processor(),
         "commit": commit(),
         "date": datetime.now(UTC).date().isoformat(),
     }
