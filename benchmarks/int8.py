@@ -30,6 +30,7 @@ from delineate.config import Duration, ModelSettings, Plan, load_yaml
 from delineate.data.dataset import Dataset
 from delineate.data.images import read_image
 from delineate.data.piece import top_left
+from delineate.engines.scaling import image_scaling
 from delineate.engines.timing import speedup, time_calls
 from delineate.models.build import build
 from delineate.training.checkpoint import load_checkpoint
@@ -71,9 +72,12 @@ def trained(case: Case, data: Path, run: Path) -> Path:
 
 
 class Whole(nn.Module):
-    """Raw pixels (1, H, W, C) to class ids (1, H, W): the work of the finished graph."""
+    """Raw pixels (1, H, W, C) to class ids (1, H, W): the work of the finished graph.
 
-    def __init__(self, run: Path, bundle: Path) -> None:
+    Where images are normalised each by itself, scale and offset of the one image are given.
+    """
+
+    def __init__(self, run: Path, bundle: Path, image: Image) -> None:
         super().__init__()
         manifest = load(bundle).manifest
         plan = load_yaml(run / "plan.yaml", Plan)
@@ -84,12 +88,14 @@ class Whole(nn.Module):
             task=manifest.task,
         ).eval()
         load_checkpoint(run / "checkpoints" / "best.safetensors", self.network, None, None)
-        mean, std = (
-            torch.tensor(values).reshape(1, -1, 1, 1)
-            for values in (manifest.input.normalisation.mean, manifest.input.normalisation.std)
-        )
-        self.register_buffer("scale", 1 / std)
-        self.register_buffer("offset", -mean / std)
+        normalisation = manifest.input.normalisation
+        if normalisation.by == "image":
+            scale, offset = image_scaling(image)
+        else:
+            scale = 1 / np.array(normalisation.std, np.float32)
+            offset = -np.array(normalisation.mean, np.float32) * scale
+        self.register_buffer("scale", torch.from_numpy(scale).reshape(1, -1, 1, 1))
+        self.register_buffer("offset", torch.from_numpy(offset).reshape(1, -1, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
         # with one image of three channels this is channels-last already
@@ -115,10 +121,10 @@ def by_pytorch(run: Path, bundle: Path, image: Image) -> dict[str, Callable[[], 
         return run_it
 
     def last() -> nn.Module:
-        return Whole(run, bundle).to(memory_format=torch.channels_last)
+        return Whole(run, bundle, image).to(memory_format=torch.channels_last)
 
     ways = {
-        "eager": call(Whole(run, bundle), None),
+        "eager": call(Whole(run, bundle, image), None),
         "channels-last": call(last(), None),
         "compiled": call(torch.compile(last(), options=frozen), None),
     }

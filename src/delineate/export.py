@@ -20,7 +20,8 @@ from delineate.bundle.graph import OPSET, Wrapping, finish
 from delineate.bundle.manifest import Calibration, Manifest
 from delineate.data.dataset import Sample
 from delineate.engines.onnxruntime import OnnxRuntimePredictor
-from delineate.engines.pytorch import TorchPredictor, as_tensor
+from delineate.engines.pytorch import Normaliser, TorchPredictor
+from delineate.engines.scaling import image_scaling
 from delineate.errors import ModelError, RefusedError
 from delineate.evaluation.calibration import CalibrationTally
 from delineate.evaluation.evaluate import Evaluation, Read
@@ -149,18 +150,17 @@ def _validation_logits(
     count = min(CALIBRATION_IMAGES, len(val))
     classes = len(draft.classes)
     quota = min(CALIBRATION_PIXELS, CALIBRATION_LOGITS // classes) // count
-    shape = (1, -1, 1, 1)
-    mean = torch.tensor(draft.input.normalisation.mean).reshape(shape)
-    std = torch.tensor(draft.input.normalisation.std).reshape(shape)
+    normalised = Normaliser(draft.input.normalisation, torch.device("cpu"))
     rows, targets = [], []
     for index in np.linspace(0, len(val) - 1, count).round().astype(int):
         image, mask = read(val[index])
         side = min(CALIBRATION_SIDE_PX, draft.tiling.tile_px)
         top, left = (int(rng.integers(max(0, length - side) + 1)) for length in mask.shape)
         window = np.s_[top : top + side, left : left + side]
+        scalings = image_scaling(image)[None] if normalised.by_image else None
         image, truth = image[window], mask[window].astype(np.int64).ravel()
         with torch.inference_mode():
-            x = (as_tensor(image[None], torch.device("cpu")) - mean) / std
+            x = normalised(image[None], scalings)
             logits = module(x.contiguous(memory_format=torch.channels_last)).float()
         logits = logits[0].flatten(1).T  # (pixels, K or 1)
         counted = np.flatnonzero(truth != draft.ignore_index)

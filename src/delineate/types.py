@@ -18,6 +18,8 @@ OUTPUTS: tuple[Output, ...] = ("labels", "confidence", "probabilities", "summary
 # One image and a batch of one size, as read from the file: uint8, uint16 or float32
 Image: TypeAlias = Shaped[np.ndarray, "h w c"]
 Images: TypeAlias = Shaped[np.ndarray, "n h w c"]
+# For each channel a scale, then an offset; the network sees ``image * scale + offset``
+Scaling: TypeAlias = Float32[np.ndarray, "2 c"]
 # Class ids: uint8 up to 256 classes, else uint16
 LabelMap: TypeAlias = UInt[np.ndarray, "h w"]
 # Object ids from 1; 0 is no object. Two objects may touch and have one class
@@ -54,6 +56,8 @@ class PredictorSpec:
         fixed_hw: the only size (height, width) that is accepted, or None for any size.
         largest_batch: the largest batch that is accepted, or None for any.
         calls_in_flight: how many calls may run at the same time with profit.
+        normalised_by_image: each image is normalised by its own mean and deviation, so whoever
+            cuts one into tiles has to take them of the whole (:class:`PerImagePredictor`).
     """
 
     classes: tuple[str, ...]
@@ -64,6 +68,7 @@ class PredictorSpec:
     fixed_hw: tuple[int, int] | None = None
     largest_batch: int | None = None
     calls_in_flight: int = 1
+    normalised_by_image: bool = False
 
     @property
     def summary_names(self) -> tuple[str, ...]:
@@ -90,5 +95,17 @@ class Predictor(Protocol):
 
         Raises:
             ImageError: the batch does not fit ``spec``.
+        """
+        ...
+
+
+@runtime_checkable
+class PerImagePredictor(Predictor, Protocol):
+    """A predictor whose ``spec`` says ``normalised_by_image``."""
+
+    def scaled(self, scaling: Scaling) -> Predictor:
+        """The same predictor for tiles of one image, all of them normalised by ``scaling``.
+
+        Without it, each image of a batch is taken for a whole one.
         """
         ...

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ from delineate.bundle.graph import Wrapping, finish
 from delineate.bundle.scores import ScoreModel
 from delineate.config import Normalisation
 from delineate.engines.onnxruntime import OnnxRuntimePredictor
+from delineate.engines.scaling import image_scaling
 from delineate.errors import ModelError
 from delineate.types import PredictorSpec, Task
 
@@ -60,6 +62,23 @@ def test_a_batch_that_is_too_large_goes_in_parts(forge: Forge) -> None:
     whole = ScoreModel(model, spec).logits(IMAGES)
     _, small = made(forge, "multiclass", largest_batch=2)
     assert np.array_equal(ScoreModel(model, small).logits(IMAGES), whole)
+
+
+def test_crops_may_be_normalised_by_the_images_they_are_of(forge: Forge) -> None:
+    by_image = Normalisation(by="image", mean=(127.0,) * 3, std=(60.0,) * 3)
+    weight = np.random.default_rng(1).normal(size=(3, 3, 1, 1)).astype(np.float32)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], name="conv")]
+    bare = forge.model(nodes, ["n", 3, "h", "w"], {"w": weight})
+    graph = finish(bare, Wrapping(3, "uint8", "multiclass", 3, by_image))
+    spec = PredictorSpec(("a", "b", "c"), "multiclass", 3, "uint8", normalised_by_image=True)
+    network = ScoreModel(graph, replace(spec, largest_batch=2))
+    images = (IMAGES * np.linspace(0.2, 1, 24)[:, None]).astype(np.uint8)
+    whole = network.logits(images)
+    scalings = np.stack([image_scaling(image) for image in images])
+    parts = network.logits(np.ascontiguousarray(images[:, :, :8]), scalings)
+    np.testing.assert_allclose(parts, whole[:, :, :, :8], atol=1e-5)
+    alone = network.logits(np.ascontiguousarray(images[:, :, :8]))
+    assert np.abs(alone - parts).max() > 0.5
 
 
 def test_a_network_of_one_size_sees_resized_images(forge: Forge) -> None:

@@ -52,7 +52,7 @@ def test_options_win_over_the_file(delineate: Run, network: Path, tmp_path: Path
     done = delineate(*arguments, "--scale", "4", "--std", "1,2,3", "--json")
     assert done.status == 0
     normalisation = done.document["input"]["normalisation"]
-    assert normalisation == {"mean": [0.25] * 3, "std": [0.25, 0.5, 0.75]}
+    assert normalisation == {"by": "dataset", "mean": [0.25] * 3, "std": [0.25, 0.5, 0.75]}
 
 
 @pytest.mark.parametrize(

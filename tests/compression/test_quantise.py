@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -26,9 +27,10 @@ from delineate.compression.quantise import (
     quantised,
 )
 from delineate.config import Normalisation
+from delineate.engines.onnxruntime import OnnxRuntimePredictor
 from delineate.errors import ModelError
 from delineate.export import export_network
-from delineate.types import Image
+from delineate.types import Image, PredictorSpec
 
 if TYPE_CHECKING:
     from tests.conftest import Forge
@@ -122,6 +124,20 @@ def test_the_answer_stays_near_that_of_float(
     apart = probabilities(made[2], image) - probabilities(unet, image)
     assert 0 < np.abs(apart).mean() < 4
     assert [value.name for value in made[2].graph.output] == [v.name for v in unet.graph.output]
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_images_are_normalised_each_by_itself(tool: Tool, forge: Forge) -> None:
+    by_image = WRAPPING.normalisation.model_copy(update={"by": "image"})
+    graph = finish(forge.convolution().model, replace(WRAPPING, normalisation=by_image))
+    spec = PredictorSpec(("a", "b", "c"), "multiclass", 3, "uint8", normalised_by_image=True)
+    dark = [image // 4 for image in IMAGES]
+    found = OnnxRuntimePredictor(quantised(prepared(graph), dark, Quantisation(tool)), spec)
+    wanted = OnnxRuntimePredictor(graph, spec)
+    # ranges of images that are normalised fit those of any exposure
+    for image in (*IMAGES, *dark):
+        a, b = (each.predict(image[None], ("labels",))["labels"] for each in (found, wanted))
+        assert (a == b).mean() > 0.97
 
 
 def test_each_family_gets_the_types_it_wants(made: tuple[Tool, Family, onnx.ModelProto]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime
@@ -85,6 +86,21 @@ def test_it_is_one_graph(planes: int) -> None:
         expected = ensemble(images).numpy()
     found = session.run(None, {"x": images.numpy()})[0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_images_that_are_normalised_by_themselves_are_the_same_for_all() -> None:
+    kinds = [FIRST.model_copy(update={"by": "image"}), SECOND.model_copy(update={"by": "image"})]
+    members = [
+        replace(member, normalisation=kind)
+        for member, kind in zip(convolutions(4), kinds, strict=True)
+    ]
+    common = mean_normalisation(kinds)
+    assert common.by == "image"
+    x = torch.randn(2, 3, 9, 7)
+    with torch.no_grad():
+        each = [probabilities(m.network(x) / m.temperature) for m in members]
+        logits = Ensemble(members, common)(x)
+    torch.testing.assert_close(probabilities(logits), (each[0] + each[1]) / 2)
 
 
 def test_the_normalisation_in_the_middle() -> None:

@@ -102,6 +102,20 @@ def test_a_constant_channel_is_not_divided_by_zero(
     assert found.normalisation.std == (1.0, 1.0, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("exposures", "expected"), [((0, 0, 0, 0), 0.0), ((0, 60, 120, 180), 0.98)]
+)
+def test_how_much_of_the_variance_lies_between_images(
+    tmp_path: Path, make_dataset: Make, save_image: Any, exposures: Any, expected: float
+) -> None:
+    path = make_dataset(tmp_path / "data")
+    rng = np.random.default_rng(0)
+    for index, exposure in enumerate(exposures):
+        image = rng.integers(20, 50, (48, 40, 3)).astype(np.uint8) + np.uint8(exposure)
+        save_image(path / f"train/images/train{index}.png", image)
+    assert looked(path).between_images == pytest.approx(expected, abs=0.01)
+
+
 def test_shares_of_classes_without_what_is_ignored(tmp_path: Path, make_dataset: Make) -> None:
     path = make_dataset(tmp_path / "data", ignore_index=255)
     data = Dataset.open(path)

@@ -49,6 +49,11 @@ def test_the_network_goes_by_size_and_by_what_coarse_cells_leave(
     assert found.decoder_channels == narrow
 
 
+@pytest.mark.parametrize(("between", "by"), [(0.0, "dataset"), (0.49, "dataset"), (0.5, "image")])
+def test_images_that_differ_are_normalised_each_by_itself(between: float, by: str) -> None:
+    assert default_plan(replace(LOOK, between_images=between)).normalisation == by
+
+
 @pytest.mark.parametrize(
     ("architecture", "downscale", "narrow"),
     [("unet", 2, True), ("manet", 2, True), ("fpn", 2, False), ("fast-scnn", 1, False)],

@@ -119,6 +119,26 @@ def test_the_parts_of_all_processes_are_the_batch_of_one(
     assert same(whole, joined)
 
 
+def scaling_of(sample: Sample) -> np.ndarray:
+    return np.full((2, 3), int(sample.name), np.float32)
+
+
+def test_each_crop_has_the_scaling_of_its_own_image() -> None:
+    batch = stream(7, 70, choose=choose, scaling_of=scaling_of).batch(0)
+    assert batch.scalings is not None
+    assert batch.scalings.shape == (70, 2, 3)
+    assert batch.scalings[:, 1, 2].tolist() == numbers(batch)
+    parts = [batch.part(slice(start, start + 30)) for start in range(0, 70, 30)]
+    for part in parts:
+        assert part.scalings is not None
+        assert part.scalings[:, 0, 0].tolist() == numbers(part)
+    joined = parts[0].joined(parts[1]).joined(parts[2])
+    assert same(joined, batch)
+    assert joined.scalings is not None
+    np.testing.assert_array_equal(joined.scalings, batch.scalings)
+    assert stream(7, 2).batch(0).scalings is None
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_batches_are_those_of_their_steps_whatever_the_threads(workers: int) -> None:
     def slow_at_times(

@@ -63,6 +63,11 @@ def model_card(manifest: Manifest) -> str:
 def _what(manifest: Manifest) -> str:
     if manifest.classical:
         return f"A classical method, no network: {manifest.provenance.get('method', 'unknown')}."
+    if manifest.input.normalisation.by == "image":
+        return (
+            "The graph takes raw pixels, and scale and offset for each channel, by which an image "
+            "is normalised by its own mean and deviation; delineate finds them by itself."
+        )
     return "The graph takes raw pixels; normalisation is inside it."
 
 

@@ -3,9 +3,9 @@
 One implementation serves the networks that are trained here and those that are imported. The
 graph is plain ONNX, opset 18:
 
-    image (N, H, W, C) -> [channel order] -> (N, C, H, W) -> normalise -> [pad or resize]
-      -> network -> [choose classes] -> [resize back] -> [crop] -> labels, confidence,
-         probabilities, summary
+    image (N, H, W, C) [and scaling (N, 2, C)] -> [channel order] -> (N, C, H, W) -> normalise
+      -> [pad or resize] -> network -> [choose classes] -> [resize back] -> [crop]
+      -> labels, confidence, probabilities, summary
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from delineate.config import Normalisation
+from delineate.engines.scaling import SCALING
 from delineate.types import PixelType, Task
 
 OPSET = 18
@@ -41,7 +42,8 @@ class Wrapping:
         dtype: pixel type of the raw image.
         task: binary takes one plane from the network, or two.
         classes: number of classes K of the finished graph.
-        normalisation: of the raw pixels, in the order in which the network takes its channels.
+        normalisation: of the raw pixels, in the order in which the network takes its channels;
+            by image, the graph takes scale and offset as a second input.
         channel_order: source channel of each network channel, (2, 1, 0) for BGR; None keeps.
         layout: of the network's input and output.
         multiple_of: the network's height and width are padded to a multiple of this.
@@ -111,7 +113,7 @@ def finish(network: onnx.ModelProto, wrapping: Wrapping) -> onnx.ModelProto:
     graph = helper.make_graph(
         build.nodes,
         "delineate",
-        [_value("image", _ONNX_TYPE[wrapping.dtype], ["n", "h", "w", wrapping.channels])],
+        _inputs(wrapping),
         _outputs(wrapping.classes),
         initializer=[*build.constants, *inner.initializer],
         sparse_initializer=list(inner.sparse_initializer),
@@ -126,6 +128,13 @@ def finish(network: onnx.ModelProto, wrapping: Wrapping) -> onnx.ModelProto:
 
 def _value(name: str, kind: int, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, kind, shape)
+
+
+def _inputs(wrapping: Wrapping) -> list[onnx.ValueInfoProto]:
+    image = _value("image", _ONNX_TYPE[wrapping.dtype], ["n", "h", "w", wrapping.channels])
+    if wrapping.normalisation.by == "dataset":
+        return [image]
+    return [image, _value(SCALING, TensorProto.FLOAT, ["n", 2, wrapping.channels])]
 
 
 def labels_type(classes: int) -> int:
@@ -150,10 +159,8 @@ def _before(build: _Builder, wrapping: Wrapping, size: str) -> tuple[str, str]:
     x = build.add("Transpose", x, perm=[0, 3, 1, 2])  # while the pixels are small
     if wrapping.dtype != "float32":
         x = build.add("Cast", x, to=TensorProto.FLOAT)
-    mean = np.array(wrapping.normalisation.mean, np.float64).reshape(1, -1, 1, 1)
-    std = np.array(wrapping.normalisation.std, np.float64).reshape(1, -1, 1, 1)
-    x = build.add("Mul", x, build.constant((1 / std).astype(np.float32)))
-    x = build.add("Add", x, build.constant((-mean / std).astype(np.float32)))
+    scale, offset = _scale_and_offset(build, wrapping.normalisation)
+    x = build.add("Add", build.add("Mul", x, scale), offset)
     network_size = size
     if wrapping.resize_hw is not None:
         network_size = build.ints(*wrapping.resize_hw)
@@ -168,6 +175,20 @@ def _before(build: _Builder, wrapping: Wrapping, size: str) -> tuple[str, str]:
     if wrapping.layout == "nhwc":
         x = build.add("Transpose", x, perm=[0, 2, 3, 1])
     return x, network_size
+
+
+def _scale_and_offset(build: _Builder, normalisation: Normalisation) -> tuple[str, str]:
+    """Names of two tensors (1 or N, C, 1, 1)."""
+    if normalisation.by == "image":
+        rows = [build.add("Gather", SCALING, build.constant(np.array(i)), axis=1) for i in (0, 1)]
+        scale, offset = (build.add("Unsqueeze", row, build.ints(2, 3)) for row in rows)
+        return scale, offset
+    mean = np.array(normalisation.mean, np.float64).reshape(1, -1, 1, 1)
+    std = np.array(normalisation.std, np.float64).reshape(1, -1, 1, 1)
+    return (
+        build.constant((1 / std).astype(np.float32)),
+        build.constant((-mean / std).astype(np.float32)),
+    )
 
 
 def _resize(build: _Builder, x: str, size: str) -> str:

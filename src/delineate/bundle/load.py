@@ -18,7 +18,16 @@ from delineate.bundle.manifest import CLASSICAL, EngineName, Manifest, Precision
 from delineate.bundle.store import BundleStore
 from delineate.data.images import decode_image
 from delineate.errors import BundleError, EngineError, MissingExtraError, SettingsError
-from delineate.types import Image, Images, Output, Prediction, Predictor, PredictorSpec
+from delineate.types import (
+    Image,
+    Images,
+    Output,
+    PerImagePredictor,
+    Prediction,
+    Predictor,
+    PredictorSpec,
+    Scaling,
+)
 
 Engine = Literal["auto", "onnxruntime", "openvino"]
 ENGINES = ("auto", "onnxruntime", "openvino")
@@ -61,6 +70,12 @@ class Bundle:
         """As :meth:`delineate.types.Predictor.predict`; for one image of any size see
         :func:`delineate.tiling.segment.segment`."""
         return self._predictor.predict(images, outputs)
+
+    def scaled(self, scaling: Scaling) -> Predictor:
+        """As :meth:`delineate.types.PerImagePredictor.scaled`."""
+        if not isinstance(self._predictor, PerImagePredictor):
+            raise TypeError(f"{type(self._predictor).__name__} has no scaled()")
+        return self._predictor.scaled(scaling)
 
     def reference(self) -> dict[str, Any]:
         """Statistics of predictions at release; empty when the bundle has none."""

@@ -139,6 +139,7 @@ class Manifest(Settings):
             multiple_of=self.input.multiple_of,
             fixed_hw=self.input.fixed_hw,
             largest_batch=self.input.largest_batch,
+            normalised_by_image=self.input.normalisation.by == "image",
         )
 
 

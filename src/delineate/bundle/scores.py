@@ -9,6 +9,7 @@ import onnxruntime as ort
 from jaxtyping import Float32
 
 from delineate.engines.prune import prune
+from delineate.engines.scaling import SCALING, batch_scalings
 from delineate.errors import ModelError
 from delineate.types import Images, PredictorSpec
 
@@ -38,23 +39,31 @@ class ScoreModel:
             ],
         )
 
-    def logits(self, images: Images) -> Float32[np.ndarray, "n k h w"]:
+    def logits(
+        self, images: Images, scalings: Float32[np.ndarray, "n 2 c"] | None = None
+    ) -> Float32[np.ndarray, "n k h w"]:
         """Scores whose softmax over the classes are the probabilities.
 
         A network of one fixed size sees the images resized to it, and its scores are resized back.
 
         Args:
             images: (N, H, W, C), raw.
+            scalings: (N, 2, C), of the image that each is a part of, for a network that is
+                normalised by image; without them each is taken for a whole one.
         """
+        inputs: dict[str, np.ndarray] = {}
+        if self.spec.normalised_by_image:
+            inputs[SCALING] = batch_scalings(images) if scalings is None else scalings
         height, width = images.shape[1:3]
         fixed = self.spec.fixed_hw
         if fixed is not None and fixed != (height, width):
             images = np.stack([_resized(image, fixed) for image in images])
         largest = self.spec.largest_batch or len(images)
-        parts = [
-            self._session.run([_SCORES], {"image": images[start : start + largest]})[0]
-            for start in range(0, len(images), largest)
-        ]
+        inputs["image"] = images
+        parts = []
+        for start in range(0, len(images), largest):
+            part = {name: values[start : start + largest] for name, values in inputs.items()}
+            parts.append(self._session.run([_SCORES], part)[0])
         scores = np.concatenate(parts)
         if not self._are_logits:
             scores = np.log(np.clip(scores, _LEAST, 1.0 - _LEAST))

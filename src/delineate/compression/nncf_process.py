@@ -18,6 +18,8 @@ from typing import Any, TextIO
 import numpy as np
 import onnx
 
+from delineate.engines.scaling import graph_inputs
+
 ABSENT = 3  # exit status: NNCF is not installed
 
 
@@ -60,7 +62,7 @@ def _done(
     parameters = _parameters(nncf, processor=job["family"] == "x86")
 
     def fed(index: int) -> dict[str, np.ndarray]:
-        return {"image": images[index][None]}
+        return graph_inputs(model, images[index])
 
     calibrated = nncf.Dataset(range(len(images)), fed)
     if job["control"] is None:

@@ -30,6 +30,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from delineate.compression.nncf_tool import AnySize, by_nncf
 from delineate.compression.qdq import Family, float_kept, of_family
 from delineate.compression.quiet import quiet
+from delineate.engines.scaling import graph_inputs
 from delineate.errors import ModelError
 
 Tool = Literal["onnxruntime", "nncf"]
@@ -178,8 +179,8 @@ def as_shipped(graph: onnx.ModelProto, how: Quantisation) -> onnx.ModelProto:
 class _Batches(CalibrationDataReader):  # type: ignore[misc]
     """Images one by one, as ONNX Runtime asks for them."""
 
-    def __init__(self, images: Sequence[AnySize]) -> None:
-        self._images = images
+    def __init__(self, model: onnx.ModelProto, images: Sequence[AnySize]) -> None:
+        self._model, self._images = model, images
         self.set_range(0, len(images))
 
     def __len__(self) -> int:
@@ -190,7 +191,7 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         index = next(self._left, None)
-        return None if index is None else {"image": self._images[index][None]}
+        return None if index is None else graph_inputs(self._model, self._images[index])
 
 
 def _by_onnxruntime(
@@ -224,7 +225,7 @@ def _by_onnxruntime(
             quantize_static(
                 given,
                 path,
-                _Batches(images),
+                _Batches(model, images),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(QUANTISED),
                 nodes_to_quantize=list(wanted),

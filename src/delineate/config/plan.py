@@ -39,9 +39,17 @@ _LOSS_TERMS: tuple[LossTerm, ...] = (
 _CLASS_WEIGHTED: frozenset[LossTerm] = frozenset({"ce", "focal", "ohem"})
 
 
-class Normalisation(Settings):
-    """Fixed normalisation of raw pixel values, ``(x - mean) / std`` for each channel."""
+NormalisedBy = Literal["dataset", "image"]
 
+
+class Normalisation(Settings):
+    """Normalisation of raw pixel values, ``(x - mean) / std`` for each channel."""
+
+    by: NormalisedBy = Field(
+        "dataset",
+        description="whose mean and deviation: those below, or the own ones of each image, which "
+        "the graph takes as an input; those below are of the training images then",
+    )
     mean: tuple[float, ...] = Field(description="for each channel, in raw pixel values")
     std: tuple[Positive, ...] = Field(description="for each channel, in raw pixel values")
 
@@ -247,6 +255,11 @@ class Plan(Settings):
     distillation: DistillationSettings = DistillationSettings()
     tiling: TilingSettings = TilingSettings()
     postprocessing: PostprocessingSettings = PostprocessingSettings()
+    normalisation: NormalisedBy = Field(
+        "dataset",
+        description="each channel to mean 0 and deviation 1: over the training images, or over "
+        "each image by itself",
+    )
     crop_px: int = Field(256, ge=32, description="side of the square training crop, pixels")
     batch_size: int = Field(8, ge=1, description="crops in a step, over all devices")
     micro_batch: int | None = Field(

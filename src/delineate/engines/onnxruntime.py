@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +13,9 @@ import onnxruntime as ort
 
 from delineate.engines.check import check_batch
 from delineate.engines.prune import prune
+from delineate.engines.scaling import SCALING, batch_scalings
 from delineate.errors import EngineError
-from delineate.types import OUTPUTS, Images, Output, Prediction, PredictorSpec
+from delineate.types import OUTPUTS, Images, Output, Prediction, PredictorSpec, Scaling
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -47,6 +49,7 @@ class OnnxRuntimePredictor:
         self._threads = threads
         self._sessions: dict[tuple[Output, ...], ort.InferenceSession] = {}
         self._lock = threading.Lock()
+        self._scaling: Scaling | None = None
 
     @property
     def spec(self) -> PredictorSpec:
@@ -57,14 +60,23 @@ class OnnxRuntimePredictor:
         wanted: tuple[Output, ...] = tuple(name for name in OUTPUTS if name in outputs)
         session = self._session(wanted)
         pixels = np.ascontiguousarray(images, self._spec.dtype)  # in this machine's byte order
+        inputs = {"image": pixels}
+        if self._spec.normalised_by_image:
+            inputs[SCALING] = batch_scalings(images, self._scaling)
         try:
-            results = session.run(list(wanted), {"image": pixels})
+            results = session.run(list(wanted), inputs)
         except Exception as error:  # ONNX Runtime raises a family of its own, without a base
             raise EngineError(
                 f"ONNX Runtime {ort.__version__} fails on a batch of shape {images.shape} ({error})"
             ) from error
         prediction: Any = dict(zip(wanted, results, strict=True))
         return prediction  # type: ignore[no-any-return]
+
+    def scaled(self, scaling: Scaling) -> OnnxRuntimePredictor:
+        """As :meth:`delineate.types.PerImagePredictor.scaled`; sessions are shared."""
+        view = copy.copy(self)
+        view._scaling = scaling
+        return view
 
     def _session(self, outputs: tuple[Output, ...]) -> ort.InferenceSession:
         with self._lock:

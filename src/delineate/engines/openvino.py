@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import queue
 import threading
 from collections import OrderedDict
@@ -13,8 +14,9 @@ import onnx
 
 from delineate.engines.check import check_batch
 from delineate.engines.prune import prune
+from delineate.engines.scaling import SCALING, batch_scalings
 from delineate.errors import EngineError, MissingExtraError
-from delineate.types import OUTPUTS, Images, Output, Prediction, PredictorSpec
+from delineate.types import OUTPUTS, Images, Output, Prediction, PredictorSpec, Scaling
 
 try:
     import openvino as ov
@@ -89,6 +91,7 @@ class OpenVinoPredictor:
         self._any_shape: dict[tuple[Output, ...], _Compiled] = {}
         self._calls: OrderedDict[_Key, int] = OrderedDict()
         self._lock = threading.Lock()
+        self._scaling: Scaling | None = None
 
     @property
     def spec(self) -> PredictorSpec:
@@ -99,14 +102,23 @@ class OpenVinoPredictor:
         wanted: tuple[Output, ...] = tuple(name for name in OUTPUTS if name in outputs)
         pixels = np.ascontiguousarray(images, self._spec.dtype)  # in this machine's byte order
         network = self._for((wanted, images.shape))
+        inputs = {"image": pixels}
+        if self._spec.normalised_by_image:
+            inputs[SCALING] = batch_scalings(images, self._scaling)
         try:
-            prediction: Any = network.run(pixels, wanted)
+            prediction: Any = network.run(inputs, wanted)
         except RuntimeError as error:
             raise EngineError(
                 f"OpenVINO {ov.__version__} fails on a batch of shape {images.shape} "
                 f"({_reason(error)})"
             ) from error
         return prediction  # type: ignore[no-any-return]
+
+    def scaled(self, scaling: Scaling) -> OpenVinoPredictor:
+        """As :meth:`delineate.types.PerImagePredictor.scaled`; compiled networks are shared."""
+        view = copy.copy(self)
+        view._scaling = scaling
+        return view
 
     def _for(self, key: _Key) -> _Compiled:
         with self._lock:
@@ -136,7 +148,10 @@ class OpenVinoPredictor:
         graph = prune(self._model, outputs).SerializeToString()
         try:
             model = self._core.read_model(graph)
-            model.reshape(ov.PartialShape(list(shape)))
+            shapes = {"image": ov.PartialShape(list(shape))}
+            if self._spec.normalised_by_image:
+                shapes[SCALING] = ov.PartialShape([shape[0], 2, shape[3]])
+            model.reshape(shapes)
             return _Compiled(self._core.compile_model(model, self._device, self._config))
         except Exception as error:  # OpenVINO raises plain RuntimeError and its own kinds
             raise EngineError(
@@ -156,13 +171,15 @@ class _Compiled:
         self._network = network
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
-    def run(self, images: Images, outputs: tuple[Output, ...]) -> dict[str, np.ndarray]:
+    def run(
+        self, inputs: dict[str, np.ndarray], outputs: tuple[Output, ...]
+    ) -> dict[str, np.ndarray]:
         try:
             request = self._idle.get_nowait()
         except queue.Empty:
             request = self._network.create_infer_request()
         try:
-            request.infer([images], share_inputs=True)
+            request.infer(inputs, share_inputs=True)
             # copied, because the request's own buffers are written by its next call
             return {name: request.get_tensor(name).data.copy() for name in outputs}
         finally:

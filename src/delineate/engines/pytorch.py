@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from delineate.config import Normalisation
 from delineate.engines.check import check_batch
-from delineate.types import Images, Output, Prediction, PredictorSpec
+from delineate.engines.scaling import batch_scalings
+from delineate.types import Images, Output, Prediction, PredictorSpec, Scaling
+
+Scalings: TypeAlias = Float32[np.ndarray, "n 2 c"]
 
 
 class TorchPredictor:
@@ -41,10 +46,8 @@ class TorchPredictor:
         self._autocast = autocast
         first = next(module.parameters(), torch.empty(0))
         self._device = first.device
-        mean = torch.tensor(normalisation.mean, dtype=torch.float64).reshape(1, -1, 1, 1)
-        std = torch.tensor(normalisation.std, dtype=torch.float64).reshape(1, -1, 1, 1)
-        self._scale = (1 / std).float().to(self._device)
-        self._offset = (-mean / std).float().to(self._device)
+        self._normaliser = Normaliser(normalisation, self._device)
+        self._scaling: Scaling | None = None
 
     @property
     def spec(self) -> PredictorSpec:
@@ -53,11 +56,53 @@ class TorchPredictor:
     def predict(self, images: Images, outputs: Sequence[Output] = ("labels",)) -> Prediction:
         check_batch(images, outputs, self._spec)
         with torch.inference_mode():
-            x = as_tensor(images, self._device) * self._scale + self._offset
+            x = self._normaliser(images, self._scalings(images))
             enabled = self._autocast is not None
             with torch.autocast(self._device.type, self._autocast, enabled=enabled):
                 logits = self._module(x.contiguous(memory_format=torch.channels_last))
             return _results(logits.float(), outputs, len(self._spec.classes))
+
+    def scaled(self, scaling: Scaling) -> TorchPredictor:
+        """As :meth:`delineate.types.PerImagePredictor.scaled`."""
+        view = copy.copy(self)
+        view._scaling = scaling
+        return view
+
+    def _scalings(self, images: Images) -> Scalings | None:
+        by_image = self._spec.normalised_by_image
+        return batch_scalings(images, self._scaling) if by_image else None
+
+
+class Normaliser:
+    """Raw pixels to what a network sees, as the front of the exported graph does it.
+
+    Args:
+        normalisation: of raw pixels.
+        device: of the network.
+    """
+
+    def __init__(self, normalisation: Normalisation, device: torch.device) -> None:
+        self.by_image = normalisation.by == "image"
+        self._device = device
+        mean = torch.tensor(normalisation.mean, dtype=torch.float64).reshape(1, -1, 1, 1)
+        std = torch.tensor(normalisation.std, dtype=torch.float64).reshape(1, -1, 1, 1)
+        self._scale = (1 / std).float().to(device)
+        self._offset = (-mean / std).float().to(device)
+
+    def __call__(self, images: Images, scalings: Scalings | None) -> Float[Tensor, "n c h w"]:
+        """(N, H, W, C) raw to (N, C, H, W) normalised float32.
+
+        Args:
+            images: raw.
+            scalings: (N, 2, C), of the image that each is a part of; needed by image alone.
+        """
+        pixels = as_tensor(images, self._device)
+        if not self.by_image:
+            return pixels * self._scale + self._offset
+        if scalings is None:
+            raise TypeError("a network that is normalised by image needs scale and offset")
+        given = torch.from_numpy(scalings).to(self._device)
+        return pixels * given[:, 0, :, None, None] + given[:, 1, :, None, None]
 
 
 def as_tensor(images: Images, device: torch.device) -> Float[Tensor, "n c h w"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,15 @@ from jaxtyping import Float32, UInt8, UInt16
 
 from delineate.engines.check import check_batch
 from delineate.errors import SettingsError
-from delineate.types import Images, Output, Prediction, Predictor, PredictorSpec
+from delineate.types import (
+    Images,
+    Output,
+    PerImagePredictor,
+    Prediction,
+    Predictor,
+    PredictorSpec,
+    Scaling,
+)
 
 # (quarter turns counter-clockwise, mirrored left to right afterwards)
 _VIEWS: dict[str, tuple[tuple[int, bool], ...]] = {
@@ -75,6 +84,14 @@ class TtaPredictor:
         if "summary" in outputs:
             result["summary"] = _summary(sums, labels)
         return result
+
+    def scaled(self, scaling: Scaling) -> TtaPredictor:
+        """As :meth:`delineate.types.PerImagePredictor.scaled`; views change neither."""
+        if not isinstance(self._inner, PerImagePredictor):
+            raise TypeError(f"{type(self._inner).__name__} has no scaled()")
+        view = copy.copy(self)
+        view._inner = self._inner.scaled(scaling)
+        return view
 
     def _view(self, images: Images, turns: int, mirrored: bool) -> UInt8[np.ndarray, "_ k _ _"]:
         """Probabilities of one view, turned back."""

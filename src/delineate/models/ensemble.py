@@ -83,6 +83,8 @@ def _added(total: Tensor | None, log_probabilities: Tensor) -> Tensor:
 
 def _between(given: Normalisation, own: Normalisation) -> tuple[Tensor, Tensor]:
     """Scale and offset (1, C, 1, 1) from images normalised by ``given`` to those by ``own``."""
+    if given.by == "image":  # the same for all
+        return torch.ones(1, len(own.mean), 1, 1), torch.zeros(1, len(own.mean), 1, 1)
     mean, std, own_mean, own_std = (
         torch.tensor(values, dtype=torch.float64).reshape(1, -1, 1, 1)
         for values in (given.mean, given.std, own.mean, own.std)
@@ -91,9 +93,10 @@ def _between(given: Normalisation, own: Normalisation) -> tuple[Tensor, Tensor]:
 
 
 def mean_normalisation(members: Sequence[Normalisation]) -> Normalisation:
-    """One normalisation for an ensemble, in the middle of its members'."""
+    """One normalisation for an ensemble, in the middle of its members'; all are of one kind."""
     count = len(members)
     return Normalisation(
+        by=members[0].by,
         mean=tuple(sum(values) / count for values in zip(*(m.mean for m in members), strict=True)),
         std=tuple(sum(values) / count for values in zip(*(m.std for m in members), strict=True)),
     )

@@ -12,12 +12,12 @@ from jaxtyping import Float64, Shaped
 from delineate.config import Normalisation
 from delineate.data.dataset import DatasetInfo, Sample, read_pair
 from delineate.data.images import fit_channels
+from delineate.engines.scaling import CONSTANT
 from delineate.errors import ImageError
 from delineate.planning.ceilings import CEILING_IMAGES, AnyMask, stride_ceilings
 from delineate.types import Image, LabelMap, PixelType
 
 LOOKED_AT = 200  # images at most, evenly spread
-CONSTANT = 1e-6  # standard deviation, as a share of the mean, that is rounding
 # A class lies above or below the middle if that is so by this share of its pixels, on the average
 # of so many images, and by so many standard errors
 LEAST_LEAN = 0.1
@@ -38,6 +38,9 @@ class FirstLook:
             their upper or lower half more than chance explains. True where there are too few
             images to tell.
         sided: whether there is a class twice, as the left and as the right one.
+        between_images: the share of the variance of pixel values that lies between the means of
+            images, 0 to 1; the mean over channels. Exposures that differ, or several kinds of
+            images, make it large.
         half_ceiling, eighth_ceiling: the mean IoU that is left of the labels in cells of 2 x 2 and
             of 8 x 8 pixels (:mod:`delineate.planning.ceilings`).
     """
@@ -49,6 +52,7 @@ class FirstLook:
     class_shares: tuple[float, ...]
     upright: bool = True
     sided: bool = False
+    between_images: float = 0.0
     half_ceiling: float = 1.0
     eighth_ceiling: float = 1.0
 
@@ -66,6 +70,7 @@ def look_at(samples: tuple[Sample, ...], info: DatasetInfo) -> FirstLook:
     first, _ = read_pair(chosen[0], info)
     channels = first.shape[2]
     sums = np.zeros((3, channels))
+    means: list[Float64[np.ndarray, " c"]] = []
     classes = np.zeros(len(info.classes), np.int64)
     smallest = min(first.shape[:2])
     leans = []
@@ -75,10 +80,12 @@ def look_at(samples: tuple[Sample, ...], info: DatasetInfo) -> FirstLook:
         image, mask = read_pair(sample, info)
         if (channels, image.shape[2]) == (1, 3):  # grey so far, and the first in colour
             channels, sums = 3, np.repeat(sums, 3, axis=1)
+            means = [np.repeat(mean, 3) for mean in means]
         image = _alike(image, sample, channels, first.dtype.name)
         smallest = min(smallest, *image.shape[:2])
         values = image.reshape(-1, image.shape[2]).astype(np.float64)
         sums += [np.full(image.shape[2], len(values)), values.sum(0), (values**2).sum(0)]
+        means.append(values.mean(0))
         counted = mask if info.ignore_index is None else mask[mask != info.ignore_index]
         classes += np.bincount(counted.reshape(-1), minlength=len(classes))
         leans.append(_leans(mask, len(classes)))
@@ -93,9 +100,21 @@ def look_at(samples: tuple[Sample, ...], info: DatasetInfo) -> FirstLook:
         class_shares=tuple(float(v) for v in classes / max(int(classes.sum()), 1)),
         upright=_has_an_up(np.stack(leans)),
         sided=_has_sides(info.classes),
+        between_images=_between_images(sums, np.stack(means)),
         half_ceiling=half,
         eighth_ceiling=eighth,
     )
+
+
+def _between_images(
+    sums: Float64[np.ndarray, "3 c"], means: Float64[np.ndarray, "images c"]
+) -> float:
+    count, total, squares = sums
+    with np.errstate(invalid="ignore", divide="ignore"):
+        whole = squares / count - (total / count) ** 2
+        shares = means.var(axis=0) / whole
+    known = shares[np.isfinite(shares)]
+    return float(np.clip(known, 0.0, 1.0).mean()) if len(known) else 0.0
 
 
 def _ceilings(masks: Sequence[AnyMask], classes: int) -> tuple[float, float]:

@@ -36,6 +36,7 @@ AT_FULL_SIZE = ("fast-scnn", "ddrnet-23-slim")  # look coarsely by themselves
 HEAVIEST = 8.0  # largest class weight, in units of the smallest
 FEW_IMAGES = 50  # fewer are augmented more strongly
 RARE = 0.01  # of the pixels: a class below gets crops of its own
+BY_IMAGE = 0.5  # of the variance lies between images: each is normalised by itself
 OVERSAMPLED = 0.33  # of the crops, as in nnU-Net
 
 
@@ -46,7 +47,8 @@ def default_plan(look: FirstLook, architecture: str | None = None) -> Plan:
     narrow decoder, at half their resolution unless the structures are very thin (measured at equal
     time, decision 0016). Crops are no larger than the smallest image. Images without an up are
     turned and flipped at will, and where classes are told apart by left and right, no image is
-    mirrored. Of more than two classes the rare ones weigh more.
+    mirrored. Of more than two classes the rare ones weigh more. Images that differ more from each
+    other than within themselves are normalised each by itself.
 
     Args:
         look: at the training images.
@@ -58,6 +60,7 @@ def default_plan(look: FirstLook, architecture: str | None = None) -> Plan:
         "model": _model(look, architecture),
         "loss": loss,
         "augmentation": _augmentation(look),
+        "normalisation": "image" if look.between_images >= BY_IMAGE else "dataset",
         "crop_px": min(usual.crop_px, max(32, look.smallest_side_px // 32 * 32)),
     }
     return usual.model_copy(update=changes)
@@ -130,7 +133,7 @@ def ruled(fingerprint: Fingerprint, model: ModelSettings | None = None) -> Ruled
     if model is not None:
         deep = model.model_copy(update={"deep_supervision": base.model.deep_supervision})
         base = base.model_copy(update={"model": deep})
-    _say_normalisation(look, changes)
+    _say_normalisation(base, look, changes)
     _say_crop(base, look, changes)
     _sample(fingerprint, changes)
     _augment(base, fingerprint, changes)
@@ -144,12 +147,17 @@ def ruled(fingerprint: Fingerprint, model: ModelSettings | None = None) -> Ruled
 _Changes = dict[str, tuple[Any, str]]  # value (None: as it is) and reason, by dotted path
 
 
-def _say_normalisation(look: FirstLook, changes: _Changes) -> None:
+def _say_normalisation(base: Plan, look: FirstLook, changes: _Changes) -> None:
     channels = f"{look.channels} channel{'s' if look.channels > 1 else ''}"
-    changes["normalisation"] = (
-        None,
-        f"mean and standard deviation of the {channels} over the training images, in the graph",
-    )
+    share = f"{look.between_images:.0%} of the variance lies between images"
+    if base.normalisation == "image":
+        reason = f"mean and standard deviation of the {channels} of each image itself: {share}"
+    else:
+        reason = (
+            f"mean and standard deviation of the {channels} over the training images, in the "
+            f"graph: {share}"
+        )
+    changes["normalisation"] = (None, reason)
 
 
 def _say_crop(base: Plan, look: FirstLook, changes: _Changes) -> None:

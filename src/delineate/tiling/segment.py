@@ -10,6 +10,7 @@ from jaxtyping import UInt32
 from delineate.bundle.postprocess import postprocess
 from delineate.config import PostprocessingSettings, TilingSettings
 from delineate.engines.check import check_outputs
+from delineate.engines.scaling import scaled_for
 from delineate.tiling.grid import UNIT, blend_weights, tile_starts
 from delineate.types import Image, Output, Prediction, Predictor, PredictorSpec
 
@@ -107,7 +108,7 @@ def finished_strips(
     Yields:
         (K, rows, W) uint32, ``65536 * 255 * probability``, exact sums.
     """
-    spec = predictor.spec
+    spec, predictor = predictor.spec, scaled_for(predictor, image)
     height, width = image.shape[:2]
     tile_h, tile_w = spec.fixed_hw or (min(tiling.tile_px, height), min(tiling.tile_px, width))
     below, right = max(0, tile_h - height), max(0, tile_w - width)

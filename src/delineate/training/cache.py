@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from delineate.data.dataset import Sample
-from delineate.types import Image, LabelMap
+from delineate.engines.scaling import image_scaling
+from delineate.types import Image, LabelMap, Scaling
 
 SHARE_OF_MEMORY = 0.25  # of the memory that there is, at most, holds decoded samples
 _ROOT = Path("/")
@@ -43,6 +44,23 @@ class SampleCache:
                 image.flags.writeable = mask.flags.writeable = False
                 self._kept[sample] = image, mask
         return image, mask
+
+
+class ScalingCache:
+    """Scale and offset of each sample's whole image, found once.
+
+    Args:
+        read: gives image and mask of a sample.
+    """
+
+    def __init__(self, read: Callable[[Sample], tuple[Image, LabelMap]]) -> None:
+        self._read = read
+        self._kept: dict[Sample, Scaling] = {}
+
+    def __call__(self, sample: Sample) -> Scaling:
+        if sample not in self._kept:  # by two threads at once at worst, with one result
+            self._kept[sample] = image_scaling(self._read(sample)[0])
+        return self._kept[sample]
 
 
 def memory_bytes(root: Path = _ROOT) -> int:

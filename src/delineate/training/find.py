@@ -150,17 +150,9 @@ def _resized(batches: Iterator[Batch], size: int) -> Generator[Batch, None, None
     waiting = next(batches)
     while True:
         while len(waiting.names) < size:
-            waiting = _joined(waiting, next(batches))
-        yield Batch(waiting.images[:size], waiting.masks[:size], waiting.names[:size])
-        waiting = Batch(waiting.images[size:], waiting.masks[size:], waiting.names[size:])
-
-
-def _joined(first: Batch, second: Batch) -> Batch:
-    return Batch(
-        np.concatenate([first.images, second.images]),
-        np.concatenate([first.masks, second.masks]),
-        first.names + second.names,
-    )
+            waiting = waiting.joined(next(batches))
+        yield waiting.part(slice(size))
+        waiting = waiting.part(slice(size, None))
 
 
 def _speeds(

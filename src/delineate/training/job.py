@@ -66,6 +66,7 @@ class Job:
             channels=self.channels,
             dtype=self.dtype,
             multiple_of=multiple_of(module),
+            normalised_by_image=self.normalisation.by == "image",
         )
 
     def build(self) -> nn.Module:

@@ -8,11 +8,10 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
-from jaxtyping import UInt
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from delineate.engines.pytorch import as_tensor
+from delineate.engines.pytorch import Normaliser
 from delineate.errors import RefusedError
 from delineate.training.ema import MovingAverage
 from delineate.training.job import Job
@@ -22,7 +21,6 @@ from delineate.training.stream import Batch
 from delineate.training.sync_batchnorm import alone, synchronise
 from delineate.training.teaching import Teacher
 from delineate.training.world import World
-from delineate.types import Images
 
 _NAMED = 5  # images at most in a message
 
@@ -90,10 +88,7 @@ class Stepper:
         self._teacher = None
         if job.teaching is not None:
             self._teacher = Teacher(job.teaching, job.plan.distillation, fabric.device)
-        shape = (1, -1, 1, 1)
-        mean = torch.tensor(job.normalisation.mean, device=fabric.device).reshape(shape)
-        std = torch.tensor(job.normalisation.std, device=fabric.device).reshape(shape)
-        self._scale, self._offset = 1 / std, -mean / std
+        self._normalised = Normaliser(job.normalisation, fabric.device)
 
     def step(self, batch: Batch, number: int, rate: float) -> float:
         """Take a step and return the loss, the mean over what goes through at once.
@@ -143,10 +138,9 @@ class Stepper:
         starts = range(0, count, self.micro_batch)
         total = 0.0
         for start in starts:
-            part = slice(start, start + self.micro_batch)
-            images, masks = batch.images[part], batch.masks[part]
+            part = batch.part(slice(start, start + self.micro_batch))
             with self._unsynchronised(last=start == starts[-1]):
-                loss = self._loss(images, masks) * (len(images) / count)
+                loss = self._loss(part) * (len(part.images) / count)
                 self._fabric.backward(loss)
             total += loss.item()
         self._refuse_infinite("loss", total, batch, number)
@@ -159,13 +153,12 @@ class Stepper:
         context: AbstractContextManager[None] = self._fabric.no_backward_sync(self._model)
         return context
 
-    def _loss(self, images: Images, masks: UInt[np.ndarray, "n h w"]) -> Tensor:
-        device = self._fabric.device
-        x = as_tensor(images, device) * self._scale + self._offset
-        target = torch.from_numpy(masks.astype(np.int64)).to(device)
+    def _loss(self, part: Batch) -> Tensor:
+        x = self._normalised(part.images, part.scalings)
+        target = torch.from_numpy(part.masks.astype(np.int64)).to(self._fabric.device)
         outputs = self._model(x.contiguous(memory_format=torch.channels_last))
         loss: Tensor = self._criterion(outputs, target)
-        return loss if self._teacher is None else loss + self._teacher.loss(images, outputs)
+        return loss if self._teacher is None else loss + self._teacher.loss(part, outputs)
 
     def _shrink(self, number: int, tried: int) -> None:
         self._optimiser.zero_grad(set_to_none=True)
@@ -215,8 +208,9 @@ class Stepper:
         if names:
             return names
         with alone(self.module):
-            for image, name in zip(batch.images, batch.names, strict=True):
-                x = as_tensor(image[None], self._fabric.device) * self._scale + self._offset
+            for index, name in enumerate(batch.names):
+                one = batch.part(slice(index, index + 1))
+                x = self._normalised(one.images, one.scalings)
                 outputs = self.module(x)  # in training mode: the running statistics may be spoilt
                 outputs = outputs if isinstance(outputs, list) else [outputs]
                 if not all(output.isfinite().all() for output in outputs):

@@ -11,10 +11,10 @@ from itertools import count, islice
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Int64, Shaped, UInt
+from jaxtyping import Float32, Int64, Shaped, UInt
 
 from delineate.data.dataset import Sample
-from delineate.types import Images, LabelMaps
+from delineate.types import Images, LabelMaps, Scaling
 
 Crop: TypeAlias = tuple[Shaped[np.ndarray, "crop_h crop_w c"], UInt[np.ndarray, "crop_h crop_w"]]
 # (sample, rng, class that the crop should hold, or None) -> crop of image and mask, all of one size
@@ -32,11 +32,31 @@ class Batch:
         images: (N, H, W, C), raw pixels.
         masks: (N, H, W), class ids.
         names: the sample of each crop, by name.
+        scalings: (N, 2, C), scale and offset of the image that each crop is of, where networks
+            ask for them.
     """
 
     images: Images
     masks: LabelMaps
     names: tuple[str, ...]
+    scalings: Float32[np.ndarray, "n 2 c"] | None = None
+
+    def part(self, part: slice) -> Batch:
+        """Some of the crops."""
+        scalings = None if self.scalings is None else self.scalings[part]
+        return Batch(self.images[part], self.masks[part], self.names[part], scalings)
+
+    def joined(self, other: Batch) -> Batch:
+        """These crops, then those of another batch of the same kind."""
+        scalings = None
+        if self.scalings is not None and other.scalings is not None:
+            scalings = np.concatenate([self.scalings, other.scalings])
+        return Batch(
+            np.concatenate([self.images, other.images]),
+            np.concatenate([self.masks, other.masks]),
+            self.names + other.names,
+            scalings,
+        )
 
 
 @dataclass(frozen=True)
@@ -47,6 +67,8 @@ class Choice:
     class_id: int | None = None
 
 
+# Scale and offset (2, C) of a sample's whole image
+ScalingOf: TypeAlias = Callable[[Sample], Scaling]
 # (sample whose turn it is, the crop's rng) -> what is taken
 Choose: TypeAlias = Callable[[Sample, np.random.Generator], Choice]
 
@@ -80,6 +102,7 @@ class SampleStream:
         batch_size: crops in a batch of all processes together, a multiple of ``world``.
         seed: of order and crops.
         choose: may take another sample than the one whose turn it is.
+        scaling_of: of a crop's image, where networks ask for it.
         rank, world: this process and how many there are; each gets its part of every batch, and
             the parts in order are the batch of a single process.
         workers: threads that prepare batches.
@@ -93,6 +116,7 @@ class SampleStream:
         seed: int,
         *,
         choose: Choose | None = None,
+        scaling_of: ScalingOf | None = None,
         rank: int = 0,
         world: int = 1,
         workers: int = 1,
@@ -100,6 +124,7 @@ class SampleStream:
         self._samples = samples
         self._make_crop = make_crop
         self._choose = choose
+        self._scaling_of = scaling_of
         self._batch_size = batch_size
         self._seed = seed
         self._part = batch_size // world
@@ -111,19 +136,23 @@ class SampleStream:
         """This process's part of the batch of a step."""
         first = step * self._batch_size + self._first
         found = [self._one(number) for number in range(first, first + self._part)]
+        scalings = None
+        if self._scaling_of is not None:
+            scalings = np.stack([self._scaling_of(sample) for sample, _ in found])
         return Batch(
             images=np.stack([image for _, (image, _) in found]),
             masks=np.stack([mask for _, (_, mask) in found]),
-            names=tuple(name for name, _ in found),
+            names=tuple(sample.name for sample, _ in found),
+            scalings=scalings,
         )
 
-    def _one(self, number: int) -> tuple[str, Crop]:
+    def _one(self, number: int) -> tuple[Sample, Crop]:
         epoch, position = divmod(number, len(self._samples))
         index = int(self._order(epoch)[position])
         rng = np.random.default_rng((self._seed, epoch, index))
         turn = self._samples[index]
         choice = Choice(turn) if self._choose is None else self._choose(turn, rng)
-        return choice.sample.name, self._make_crop(choice.sample, rng, choice.class_id)
+        return choice.sample, self._make_crop(choice.sample, rng, choice.class_id)
 
     def _shuffled(self, epoch: int) -> Int64[np.ndarray, " samples"]:
         return np.random.default_rng((self._seed, epoch)).permutation(len(self._samples))

@@ -16,7 +16,8 @@ from delineate.bundle.store import BundleStore
 from delineate.config import DistillationSettings
 from delineate.errors import SettingsError
 from delineate.training.losses.distillation import DistillationLoss
-from delineate.types import Images, PixelType
+from delineate.training.stream import Batch
+from delineate.types import PixelType
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Teaching:
         sha256: of its network.
         pairs: (student's id, teacher's id) of each class that both have.
         missing: classes of the student that the teacher does not know.
+        normalised_by_image: whether it asks for scale and offset of whole images.
     """
 
     bundle: Path
@@ -38,6 +40,7 @@ class Teaching:
     sha256: str
     pairs: tuple[tuple[int, int], ...]
     missing: tuple[str, ...]
+    normalised_by_image: bool = False
 
     @classmethod
     def of(cls, bundle: Path, classes: Sequence[str], channels: int, dtype: PixelType) -> Teaching:
@@ -79,6 +82,7 @@ class Teaching:
             sha256=manifest.files[manifest.variants["float32"].file],
             pairs=pairs,
             missing=tuple(name for own, name in enumerate(classes) if own not in known),
+            normalised_by_image=spec.normalised_by_image,
         )
 
     def note(self) -> dict[str, object]:
@@ -110,10 +114,11 @@ class Teacher:
         self._loss = DistillationLoss(settings, teaching.pairs).to(device)
         self._device = device
 
-    def loss(self, images: Images, outputs: Tensor | list[Tensor]) -> Tensor:
+    def loss(self, crops: Batch, outputs: Tensor | list[Tensor]) -> Tensor:
         """Of a student's finest output against the teacher's scores for the same raw crops."""
         finest = outputs[0] if isinstance(outputs, list) else outputs
-        pixels = np.ascontiguousarray(images)
-        wanted = torch.from_numpy(self._scores.logits(pixels)).to(self._device)
+        pixels = np.ascontiguousarray(crops.images)
+        scores = self._scores.logits(pixels, crops.scalings)
+        wanted = torch.from_numpy(scores).to(self._device)
         found: Tensor = self._loss(finest, wanted)
         return found

@@ -219,7 +219,7 @@ def job_of(
         task="binary" if len(classes) == 2 else "multiclass",
         channels=pixels.channels,
         dtype=pixels.dtype,
-        normalisation=pixels.normalisation,
+        normalisation=pixels.normalisation.model_copy(update={"by": plan.normalisation}),
         ignore_index=ignore,
         train=samples["train"],
         val=samples["val"],
