@@ -68,6 +68,7 @@ def export_bundle(
     force: bool = False,
     canary: bool = True,
     held_out: HeldOut | None = None,
+    choose: bool = False,
 ) -> Exported:
     """Export a trained network to a bundle.
 
@@ -83,6 +84,7 @@ def export_bundle(
         force: replace ``out``.
         canary: put labelled images into the bundle; leave it out for images that must not travel.
         held_out: scores and reference of a network that has seen ``val``; nothing is measured.
+        choose: post-processing on ``val``, see :func:`delineate.release.release`.
 
     Raises:
         DatasetError: ``val`` is empty.
@@ -111,6 +113,7 @@ def export_bundle(
         force=force,
         canary=canary,
         held_out=held_out,
+        choose=choose,
     )
     return Exported(manifest, found.evaluation, agreement, difference, found.summaries)
 

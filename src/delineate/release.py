@@ -16,13 +16,15 @@ from delineate.bundle.card import model_card
 from delineate.bundle.load import golden_file, golden_name
 from delineate.bundle.manifest import Manifest
 from delineate.bundle.store import write_bundle
+from delineate.config import PostprocessingSettings
 from delineate.data.dataset import Sample
 from delineate.errors import DatasetError
 from delineate.evaluation.details import DetailSettings, Predicted
 from delineate.evaluation.evaluate import Evaluation, Read, evaluate
+from delineate.evaluation.postprocessing import choose_postprocessing
 from delineate.evaluation.scores import score_figures
 from delineate.tiling.segment import segment
-from delineate.types import Image, Predictor
+from delineate.types import Image, LabelMap, Predictor
 
 CANARY_IMAGES = 4
 DECILES = tuple(i / 10 for i in range(11))
@@ -53,6 +55,7 @@ def release(
     force: bool = False,
     canary: bool = True,
     held_out: HeldOut | None = None,
+    choose: bool = False,
 ) -> tuple[Manifest, HeldOut]:
     """Score a predictor and write it as a bundle.
 
@@ -67,6 +70,7 @@ def release(
         force: replace ``out``.
         canary: put labelled images into the bundle; leave it out for images that must not travel.
         held_out: scores and reference of a network that has seen ``val``; nothing is measured.
+        choose: the post-processing, on ``val``, unless the draft has one or ``held_out`` is given.
 
     Raises:
         DatasetError: ``val`` is empty.
@@ -74,6 +78,8 @@ def release(
     """
     refuse_without_images(val, out)
     if held_out is None:
+        if choose and draft.postprocessing == PostprocessingSettings():
+            draft = _with_postprocessing(predictor, draft, val, read)
         held_out = HeldOut(*measure(predictor, draft, val, read))
     content = {**files, "reference.json": _reference(held_out.summaries, draft).encode()}
     if canary:
@@ -82,6 +88,22 @@ def release(
     content["card.md"] = model_card(manifest).encode()
     write_bundle(out, manifest, content, force=force)
     return manifest, held_out
+
+
+def _with_postprocessing(
+    predictor: Predictor, draft: Manifest, val: Sequence[Sample], read: Read
+) -> Manifest:
+    """The draft with what helps on val, and all that was tried in its provenance."""
+
+    def predict(image: Image) -> LabelMap:
+        labels: LabelMap = segment(predictor, image, tiling=draft.tiling)["labels"][0]
+        return labels
+
+    chosen = choose_postprocessing(
+        val, read, predict, classes=draft.class_names, ignore_index=draft.ignore_index
+    )
+    provenance = {**draft.provenance, "postprocessing_tried": chosen.note()}
+    return draft.model_copy(update={"postprocessing": chosen.settings, "provenance": provenance})
 
 
 def refuse_without_images(val: Sequence[Sample], out: Path) -> None:

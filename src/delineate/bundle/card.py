@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from delineate.bundle.manifest import Manifest
 
+_NOT_FOR_PEOPLE = {"licence", "plan", "import", "compression", "postprocessing_tried"}
+
 
 def model_card(manifest: Manifest) -> str:
     """The model card in Markdown (after Mitchell et al. 2019), from what the manifest knows."""
@@ -31,7 +33,7 @@ def model_card(manifest: Manifest) -> str:
         "",
         f"{_what(manifest)} Images larger than "
         f"{manifest.tiling.tile_px} px are cut into tiles that overlap by "
-        f"{manifest.tiling.overlap_px} px or more and are blended.",
+        f"{manifest.tiling.overlap_px} px or more and are blended.{_cleaned(manifest)}",
         "",
         "## Scores",
         "",
@@ -49,7 +51,7 @@ def model_card(manifest: Manifest) -> str:
     lines += _variants(manifest)
     lines += ["", "## Provenance", "", f"Licence of the weights: {licence}.", ""]
     for name, value in manifest.provenance.items():
-        if name not in {"licence", "plan", "import", "compression"} and value:
+        if name not in _NOT_FOR_PEOPLE and value:
             lines.append(f"- {name.replace('_', ' ')}: {value}")
     lines += [
         "",
@@ -58,6 +60,17 @@ def model_card(manifest: Manifest) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _cleaned(manifest: Manifest) -> str:
+    """What is done to a finished label map."""
+    post, background = manifest.postprocessing, manifest.classes[0].name
+    parts = []
+    if post.smallest_object_px > 1:
+        parts.append(f" Objects of fewer than {post.smallest_object_px} px become {background}.")
+    if post.largest_hole_px > 0:
+        parts.append(f" Holes of up to {post.largest_hole_px} px take the class around them.")
+    return "".join(parts)
 
 
 def _what(manifest: Manifest) -> str:

@@ -255,6 +255,11 @@ class Plan(Settings):
     distillation: DistillationSettings = DistillationSettings()
     tiling: TilingSettings = TilingSettings()
     postprocessing: PostprocessingSettings = PostprocessingSettings()
+    choose_postprocessing: bool = Field(
+        True,
+        description="where postprocessing does nothing, its sizes are chosen on val at the end, "
+        "and kept where they help",
+    )
     normalisation: NormalisedBy = Field(
         "dataset",
         description="each channel to mean 0 and deviation 1: over the training images, or over "

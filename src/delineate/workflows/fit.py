@@ -149,6 +149,7 @@ def fit(
         software=("numpy", "opencv-python-headless", *_SOFTWARE.get(method, ())),
         force=settings.force,
         canary=settings.canary,
+        choose=True,
     )
     return Fitted(out, method, len(chosen), fit_s, found.evaluation)
 

@@ -212,6 +212,7 @@ def _export(prepared: Prepared) -> Exported:
         read=job.read,
         force=True,
         canary=prepared.asked.canary,
+        choose=job.plan.choose_postprocessing,
     )
 
 
