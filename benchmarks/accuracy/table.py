@@ -82,17 +82,19 @@ def figures(results: Results) -> dict[str, float]:
 
 def table(results: Results) -> str:
     """A Markdown table: a row for each unit, the means last."""
-    rows = ["| data | fold or seed | peer | score | steps | seconds |", "|" + " --- |" * 6]
+    heads = ("data", "fold or seed", "peer", "score", "steps", "seconds", "processor")
+    rows = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
     for name, result in results.items():
         dataset, number, peer = name.split("/")
-        row = (dataset, number, peer, f"{result['score']:.4f}", result["steps"], result["wall_s"])
+        score, steps, wall_s = f"{result['score']:.4f}", result["steps"], result["wall_s"]
+        row = (dataset, number, peer, score, steps, wall_s, result["processor"])
         rows.append("| " + " | ".join(str(cell) for cell in row) + " |")
     for dataset in METRIC:
         for peer in (*PEERS, *EXTRA_PEERS):
             there = list(scores(results, dataset, peer).values())
             if len(there) > 1:
                 spread = f"{statistics.fmean(there):.4f} ± {statistics.stdev(there):.4f}"
-                rows.append(f"| {dataset} | mean of {len(there)} | {peer} | {spread} | | |")
+                rows.append(f"| {dataset} | mean of {len(there)} | {peer} | {spread} | | | |")
     return "\n".join(rows)
 
 

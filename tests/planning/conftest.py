@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
+from delineate.bundle.manifest import Precision
 from delineate.config import ModelSettings, Normalisation
 from delineate.data.statistics import Distribution
 from delineate.engines.timing import Timing
@@ -54,13 +55,14 @@ def make_row() -> Callable[..., Row]:
         memory_mb: int = 100,
         gigas: float = 1.0,
         crops: float = 1000.0,
+        precision: Precision = "float32",
     ) -> Row:
         item = candidate(ModelSettings(architecture="fast-scnn"))
         one = Contender(
             type(item)(item.model, name, item.stride),
             Size(1, int(gigas * 1e9)),
             "onnxruntime",
-            "float32",
+            precision,
             onnx.ModelProto(),
             Idle(),
             float(ms),

@@ -89,3 +89,28 @@ def test_without_any_knowledge_the_fastest(make_row: Make) -> None:
     choice = choose(rows, [], BUDGET)
     assert choice.row is rows[1]
     assert choice.why == ("Nothing is known of the accuracy of these; this is the fastest.",)
+
+
+def test_int8_is_taken_where_no_float_is_as_accurate(make_row: Make) -> None:
+    rows = [
+        make_row("small", 20, 0.4, BUDGET),
+        make_row("large", 60, 0.6, BUDGET),
+        make_row("large", 25, 0.6, BUDGET, precision="int8"),
+    ]
+    choice = choose(rows, [], BUDGET)
+    assert choice.row is rows[2]
+    assert choice.why[1] == (
+        "That is in int8: after the training, delineate compress adds it; where its gate refuses "
+        "int8, the network does not fit."
+    )
+
+
+def test_of_near_equals_a_float_goes_before_int8(make_row: Make) -> None:
+    rows = [
+        make_row("large", 25, 0.6, BUDGET, precision="bfloat16"),
+        make_row("large", 12, 0.6, BUDGET, precision="int8"),
+    ]
+    choice = choose(rows, [], BUDGET)
+    assert choice.row is rows[0]
+    assert choice.why[1] == "That is in bfloat16: after the training, delineate compress adds it."
+    assert "slower" not in " ".join(choice.why)

@@ -127,8 +127,8 @@ class _Seen:
     @classmethod
     def of(cls, sample: Sample, read: Read, predict: Predict) -> _Seen:
         image, truth = read(sample)
-        labels = np.ascontiguousarray(predict(image))
-        return cls(sample, truth, zlib.compress(labels, 1), labels.dtype)
+        labels = predict(image)
+        return cls(sample, truth, zlib.compress(labels.tobytes(), 1), labels.dtype)
 
     def labels(self) -> LabelMap:
         flat = np.frombuffer(zlib.decompress(self.packed), self.dtype)

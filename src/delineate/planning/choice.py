@@ -12,6 +12,7 @@ from delineate.planning.latency import Contender, LeftOut
 from delineate.planning.prior import Expected
 
 TIE = 0.01  # of expected mIoU: too close to tell, and the faster one is taken
+INT8_LOSES = 0.01  # of mIoU, at most, or the gate refuses it
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ def _told(p95: Interval) -> str:
 def choose(rows: Sequence[Row], left_out: Sequence[LeftOut], budget: Budget) -> Choice:
     """The row with the highest expected accuracy of those that fit; of near equals the fastest.
 
+    int8 is a hope, since its gate judges the trained network: of near equals a float goes before.
+
     Args:
         rows: timed candidates.
         left_out: those that were not timed at length.
@@ -129,11 +132,12 @@ def choose(rows: Sequence[Row], left_out: Sequence[LeftOut], budget: Budget) -> 
         return Choice(None, _what_would_fit(rows, left_out, budget))
     known = [row for row in fitting if row.expected is not None]
     if not known:
-        fastest = min(fitting, key=lambda row: row.network.quantile(0.5).value)
+        fastest = min(fitting, key=_ms)
         return Choice(fastest, ("Nothing is known of the accuracy of these; this is the fastest.",))
     best = max(_miou(row) for row in known)
     near = [row for row in known if _miou(row) >= best - TIE]
-    chosen = min(near, key=lambda row: row.network.quantile(0.5).value)
+    sure = [row for row in near if row.contender.precision != "int8"] or near
+    chosen = min(sure, key=_ms)
     return Choice(chosen, _why(chosen, near, known, rows, budget))
 
 
@@ -147,7 +151,9 @@ def by_expectation(rows: Sequence[Row], most: int) -> list[Row]:
 
 
 def _miou(row: Row) -> float:
-    return row.expected.miou if row.expected is not None else -1.0
+    if row.expected is None:
+        return -1.0
+    return row.expected.miou - (INT8_LOSES if row.contender.precision == "int8" else 0.0)
 
 
 def takes(row: Row, budget: Budget) -> str:
@@ -159,16 +165,16 @@ def takes(row: Row, budget: Budget) -> str:
 def _why(
     chosen: Row, near: Sequence[Row], known: Sequence[Row], rows: Sequence[Row], budget: Budget
 ) -> tuple[str, ...]:
-    text = [takes(chosen, budget)]
+    text = [takes(chosen, budget), *_still_to_do(chosen)]
     if chosen.expected is not None:
         place = 1 + sum(_miou(row) > _miou(chosen) for row in known)
         text.append(
             f"Of the {len(known)} that fit it is expected to be number {place} in accuracy "
             f"(from {chosen.expected.source})."
         )
-    if len(near) > 1:
-        others = ", ".join(row.name for row in near if row is not chosen)
-        text.append(f"As accurate, as far as can be told, and slower: {others}.")
+    others = [row.name for row in near if row is not chosen and _ms(row) >= _ms(chosen)]
+    if others:
+        text.append(f"As accurate, as far as can be told, and slower: {', '.join(others)}.")
     slower = [row for row in rows if row.reasons and _miou(row) > _miou(chosen) + TIE]
     if slower:
         best = max(slower, key=_miou)
@@ -188,6 +194,21 @@ def _why(
             else f"{largest.name} fits too and is larger, but is expected to be less accurate."
         )
     return tuple(text)
+
+
+def _ms(row: Row) -> float:
+    return row.network.quantile(0.5).value
+
+
+def _still_to_do(chosen: Row) -> tuple[str, ...]:
+    """What the trained network needs before it is as fast as planned."""
+    precision = chosen.contender.precision
+    if precision == "float32":
+        return ()
+    doubt = ""
+    if precision == "int8":
+        doubt = "; where its gate refuses int8, the network does not fit"
+    return (f"That is in {precision}: after the training, delineate compress adds it{doubt}.",)
 
 
 def _short(larger: Row, chosen: Row) -> bool:
