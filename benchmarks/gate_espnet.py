@@ -5,8 +5,8 @@ in float; int8 without care loses points and may be no faster. Every attempt of 
 compress`` is committed with its scores, its speed in interleaved rounds and the gate's reasons.
 
 A U-Net on EfficientNet-B4 at 256 px is the second case: there int8 saves little over bfloat16,
-where the processor has that, so the gate must not admit it as faster. It is trained on nuclei for
-a few minutes, and kept in a folder.
+where the processor has that, so the gate has to tell what is really faster from what is hardly so.
+It is trained on nuclei for a few minutes, and kept in a folder.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def main() -> None:
     write(
         "gate_espnet",
         "the gate finds a variant of ESPNet that holds its thresholds, or refuses int8; and int8 "
-        "that is hardly faster than the best float is not admitted as faster",
+        "that is hardly faster than the best float, or slower, is not admitted",
         figures(found) | b4_figures(second),
         {},
         {"espnet": as_plain(found), "unet_efficientnet_b4": as_plain(second)},
