@@ -63,8 +63,9 @@ def figures(found: Compressed) -> dict[str, float]:
 def b4_figures(found: Compressed) -> dict[str, float]:
     """The best int8 beside the fastest float, whatever the gate said."""
     ints = [item for item in found.attempts if item.precision == "int8"]
-    best = max(ints, key=lambda item: item.speedup.value if item.speedup else 0.0)
-    assert best.speedup is not None, "int8 has a base"
+    best = max(ints, key=lambda item: item.speedup.value if item.speedup else 0.0, default=None)
+    if best is None or best.speedup is None:
+        return {"b4_int8_admitted": 0.0}
     base = next(item for item in found.attempts if item.label == best.base)
     return {
         "b4_int8_admitted": float("int8" in found.admitted),

@@ -1,8 +1,8 @@
 """Claim: at equal time delineate's default scores higher than nnU-Net and smp's example.
 
-Equal time on the same two cores, from random weights, in the arithmetic each takes by itself. Nuclei: 3 folds, 10 minutes each,
-foreground Dice. CamVid: trained without sequence 0006R0 and scored on it, 30 minutes each, mIoU
-over 11 classes; delineate with two seeds.
+Equal time on the same two cores, from random weights, in the arithmetic each takes by itself.
+Nuclei: 3 folds, 10 minutes each, foreground Dice. CamVid: trained without sequence 0006R0 and
+scored on it, 30 minutes each, mIoU over 11 classes; delineate with two seeds.
 
 A unit that has a result in ``results/accuracy`` is not run again: an interrupted benchmark goes
 on where it stopped. ``--list`` shows what is there, ``--only nuclei/0/nnunet`` runs one unit,

@@ -34,19 +34,20 @@ def read(kept: Path) -> dict[str, dict[str, Any]]:
     """Every result that is there, by the name of its unit.
 
     Raises:
-        RuntimeError: two results of one split saw other files.
+        RuntimeError: two results of one split saw other files, or other processors.
     """
     found: dict[str, dict[str, Any]] = {}
-    splits: dict[str, tuple[str, str]] = {}
+    splits: dict[str, tuple[str, tuple[str, str]]] = {}
     for unit in [*claimed(), *extra()]:
         result = unit.result(kept)
         if result is None:
             continue
-        name, sha256 = splits.setdefault(unit.split, (unit.name, result["split_sha256"]))
-        if result["split_sha256"] != sha256:
+        own = (result["split_sha256"], result["processor"])
+        name, other = splits.setdefault(unit.split, (unit.name, own))
+        if own != other:
             raise RuntimeError(
-                f"{unit.name} and {name} were trained on other files; delete the older of them in "
-                f"{kept} and run it again"
+                f"{unit.name} and {name} were trained on other files or processors; delete the "
+                f"older of them in {kept} and run it again"
             )
         found[unit.name] = result
     return found

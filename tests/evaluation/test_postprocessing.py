@@ -100,6 +100,41 @@ def test_without_a_background_nothing_is_tried() -> None:
     assert found == Chosen(NOTHING, ())
 
 
+def test_nothing_becomes_a_class_that_does_not_count() -> None:
+    found = chosen(lambda truth, seed: specks(truth, seed, 3), ignore_index=0)
+    assert found == Chosen(NOTHING, ())
+
+
+def test_true_holes_of_a_size_are_not_filled() -> None:
+    truth = truth_of(0)
+    rows, columns = np.nonzero(truth)
+    row, column = int(rows.min()), int(columns.min())
+    truth[row + 4 : row + 8, column + 4 : column + 8] = 0
+    assert hole_areas(truth) == [16]
+    samples = [Sample(str(i), Path(f"{i}.png"), Path(f"{i}.png"), None) for i in range(4)]
+    found = choose_postprocessing(
+        samples,
+        lambda _: (np.zeros((SIDE, SIDE, 1), np.uint8), truth),
+        lambda _: truth,
+        classes=("background", "cell"),
+        ignore_index=None,
+    )
+    assert {one.settings.largest_hole_px for one in found.tried} == {0, 4}
+
+
+def test_no_size_is_tried_when_the_time_is_over() -> None:
+    samples = [Sample(str(i), Path(f"{i}.png"), Path(f"{i}.png"), None) for i in range(4)]
+    found = choose_postprocessing(
+        samples,
+        lambda sample: (np.zeros((SIDE, SIDE, 1), np.uint8), truth_of(int(sample.name))),
+        lambda _: truth_of(0),
+        classes=("background", "cell"),
+        ignore_index=None,
+        limit_s=0.0,
+    )
+    assert found == Chosen(NOTHING, ())
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_without_two_images_nothing_is_tried(count: int) -> None:
     assert chosen(lambda truth, _: truth, count=count) == Chosen(NOTHING, ())

@@ -85,7 +85,11 @@ def test_without_any_row() -> None:
 
 
 def test_without_any_knowledge_the_fastest(make_row: Make) -> None:
-    rows = [make_row("a", 20, None, BUDGET), make_row("b", 5, None, BUDGET)]
+    rows = [
+        make_row("a", 20, None, BUDGET),
+        make_row("b", 5, None, BUDGET),
+        make_row("b", 2, None, BUDGET, precision="int8"),
+    ]
     choice = choose(rows, [], BUDGET)
     assert choice.row is rows[1]
     assert choice.why == ("Nothing is known of the accuracy of these; this is the fastest.",)

@@ -103,12 +103,13 @@ def test_a_constant_channel_is_not_divided_by_zero(
 
 
 @pytest.mark.parametrize(
-    ("exposures", "expected"), [((0, 0, 0, 0), 0.0), ((0, 60, 120, 180), 0.98)]
+    ("exposures", "expected"),
+    [((0,) * 8, 0.0), ((0, 60, 120, 180) * 2, 0.98), ((0, 60, 120, 180), 0.0)],
 )
 def test_how_much_of_the_variance_lies_between_images(
     tmp_path: Path, make_dataset: Make, save_image: Any, exposures: Any, expected: float
 ) -> None:
-    path = make_dataset(tmp_path / "data")
+    path = make_dataset(tmp_path / "data", train=len(exposures))
     rng = np.random.default_rng(0)
     for index, exposure in enumerate(exposures):
         image = rng.integers(20, 50, (48, 40, 3)).astype(np.uint8) + np.uint8(exposure)

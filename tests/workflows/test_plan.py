@@ -78,7 +78,8 @@ def test_nothing_is_written_when_nothing_fits(dataset: Path, tmp_path: Path) -> 
 def test_what_cannot_fit_is_not_exported(dataset: Path) -> None:
     settings = PlanSettings(**{**vars(ONE), "models": (LARGE, FAST)})
     found = plan(dataset, Budget(5.0), settings=settings)
-    assert "DeepLabV3 resnet101" in [item.name for item in found.left_out]
+    assert "DeepLabV3 resnet101" in {item.name for item in found.left_out}
+    assert "DeepLabV3 resnet101" not in {row.contender.candidate.name for row in found.rows}
     reasons = {item.name: item.reason for item in found.left_out}
     assert reasons["DeepLabV3 resnet101"].endswith("by its multiply-adds")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from delineate.config import Plan, dump_yaml, with_changes
+from delineate.config import Plan, dump_yaml, flattened, with_changes
 from delineate.errors import SettingsError
 from delineate.workflows.resuming import (
     CHANGEABLE,
@@ -116,6 +117,7 @@ def test_a_checkpoint_depends_on_the_dataset_and_on_what_cannot_change() -> None
         "precision": "32",
         "patience": 3,
         "checkpoint_s": 1.0,
+        "choose_postprocessing": False,
         "optimiser.learning_rate": 1.0,
         "optimiser.gradient_clip": 9.0,
         "tiling.tile_px": 64,
@@ -124,3 +126,13 @@ def test_a_checkpoint_depends_on_the_dataset_and_on_what_cannot_change() -> None
     }
     assert other.keys() == CHANGEABLE
     assert identity_of(with_changes(ASKED, other, ""), "hash") == usual
+
+
+def test_a_field_that_came_later_leaves_old_checkpoints_as_they_are() -> None:
+    plan = Plan()
+    settings = flattened(plan.model_dump(mode="json"))
+    before = {k: v for k, v in settings.items() if k not in {*CHANGEABLE, "normalisation"}}
+    text = f"{json.dumps(before, sort_keys=True)}\nhash"
+    assert identity_of(plan, "hash") == hashlib.sha256(text.encode()).hexdigest()
+    by_image = plan.model_copy(update={"normalisation": "image"})
+    assert identity_of(by_image, "hash") != identity_of(plan, "hash")

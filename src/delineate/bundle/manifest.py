@@ -47,7 +47,7 @@ class InputInfo(Settings):
     fixed_hw: tuple[int, int] | None = Field(None, description="the only size taken, pixels")
     largest_batch: int | None = Field(None, ge=1)
     pixel_size_um: Positive | None = Field(None, description="micrometres of the training images")
-    normalisation: Normalisation = Field(description="already inside the graph; for reference")
+    normalisation: Normalisation = Field(description="what the graph does with raw pixels first")
 
 
 class Tolerance(Settings):

@@ -34,7 +34,8 @@ def image_scaling(image: Image) -> Scaling:
     mean, std = np.empty(image.shape[2]), np.empty(image.shape[2])
     for first in range(0, image.shape[2], _AT_ONCE):
         part = slice(first, first + _AT_ONCE)
-        mean[part], std[part] = _mean_and_std(np.ascontiguousarray(image[:, :, part]))
+        native = np.ascontiguousarray(image[:, :, part], image.dtype.newbyteorder("="))
+        mean[part], std[part] = _mean_and_std(native)
     scale = 1 / np.where(std > CONSTANT * np.abs(mean), std, 1.0)
     return np.stack([scale, -mean * scale]).astype(np.float32)
 
@@ -66,7 +67,7 @@ def scaled_for(predictor: Predictor, image: Image) -> Predictor:
 
 
 def graph_inputs(model: onnx.ModelProto, image: Image) -> dict[str, np.ndarray]:
-    """The inputs of a finished graph for one whole image."""
+    """The inputs of a finished graph for one image, which is taken for a whole one."""
     batch = image[None]
     wants = any(value.name == SCALING for value in model.graph.input)
     return {"image": batch, **({SCALING: batch_scalings(batch)} if wants else {})}

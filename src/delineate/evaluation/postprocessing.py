@@ -8,6 +8,7 @@ in mean IoU, paired over images, lies above 0.
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from delineate.evaluation.scores import Json, Scores, compute_scores
 from delineate.types import LabelMap
 
 IMAGES = 64  # looked at, at most, evenly spread
+LIMIT_S = 15.0
 SIZES_PX = (4, 16, 64, 256, 1024, 4096)
 REMOVED = 0.05  # of the true objects, at most, are smaller than a size that is tried
 
@@ -63,11 +65,12 @@ def choose_postprocessing(
     *,
     classes: Sequence[str],
     ignore_index: int | None,
+    limit_s: float = LIMIT_S,
 ) -> Chosen:
     """Choose the smallest object and the largest hole for labels that nothing was done to.
 
-    Nothing is tried where class 0 is no background, because that is what objects become; nor where
-    fewer than two images have something to score.
+    Nothing is tried where class 0 is no background (:func:`worth_trying`), nor where fewer than two
+    images have something to score.
 
     Args:
         samples: labelled ones that the network was not trained on.
@@ -75,23 +78,32 @@ def choose_postprocessing(
         predict: image to labels without post-processing.
         classes: names by id.
         ignore_index: id of pixels that count nowhere, or None.
+        limit_s: no further size is tried later.
     """
     nothing = PostprocessingSettings()
-    if not is_background(classes[0]) or len(samples) < 2:
+    if not worth_trying(classes, ignore_index) or len(samples) < 2:
         return Chosen(nothing, ())
+    ends = time.monotonic() + limit_s
     some = np.linspace(0, len(samples) - 1, min(IMAGES, len(samples))).round().astype(int)
     seen = [_Seen.of(samples[i], read, predict) for i in some]
-    objects = _sizes(area for one in seen for area in object_areas(one.truth, ignore_index))
-    holes = _sizes(area for one in seen for area in hole_areas(one.truth))
+    objects = _sizes(a for one in seen for a in object_areas(one.truth.unpacked(), ignore_index))
+    # a hole of exactly the size is filled too
+    holes = _sizes(a - 1 for one in seen for a in hole_areas(one.truth.unpacked()))
 
     def counted(settings: PostprocessingSettings) -> tuple[Scores, ImageCounts]:
         return _counted(seen, settings, classes, ignore_index)
 
-    found = _tried(nothing, [{"smallest_object_px": size} for size in objects], counted)
+    found = _tried(nothing, [{"smallest_object_px": size} for size in objects], counted, ends)
     kept = _best(found, nothing)
     # without true holes, one is as small as the smallest objects
-    found_holes = _tried(kept, [{"largest_hole_px": size} for size in holes or objects], counted)
+    sizes = [{"largest_hole_px": size} for size in holes or objects]
+    found_holes = _tried(kept, sizes, counted, ends)
     return Chosen(_best(found_holes, kept), (*found, *found_holes))
+
+
+def worth_trying(classes: Sequence[str], ignore_index: int | None) -> bool:
+    """Whether class 0, which small objects become, is a background that counts."""
+    return is_background(classes[0]) and ignore_index != 0
 
 
 def object_areas(labels: LabelMap, ignore_index: int | None = None) -> list[int]:
@@ -116,23 +128,34 @@ def hole_areas(labels: LabelMap) -> list[int]:
 
 
 @dataclass(frozen=True)
+class _Packed:
+    """A label map, which is mostly runs."""
+
+    content: bytes
+    dtype: np.dtype[np.generic]
+    hw: tuple[int, int]
+
+    @classmethod
+    def of(cls, labels: LabelMap) -> _Packed:
+        hw = (labels.shape[0], labels.shape[1])
+        return cls(zlib.compress(labels.tobytes(), 1), labels.dtype, hw)
+
+    def unpacked(self) -> LabelMap:
+        return np.frombuffer(zlib.decompress(self.content), self.dtype).reshape(self.hw)
+
+
+@dataclass(frozen=True)
 class _Seen:
-    """An image's truth and its raw labels, packed: label maps are mostly runs."""
+    """An image's truth and its raw labels."""
 
     sample: Sample
-    truth: LabelMap
-    packed: bytes
-    dtype: np.dtype[np.generic]
+    truth: _Packed
+    labels: _Packed
 
     @classmethod
     def of(cls, sample: Sample, read: Read, predict: Predict) -> _Seen:
         image, truth = read(sample)
-        labels = predict(image)
-        return cls(sample, truth, zlib.compress(labels.tobytes(), 1), labels.dtype)
-
-    def labels(self) -> LabelMap:
-        flat = np.frombuffer(zlib.decompress(self.packed), self.dtype)
-        return flat.reshape(self.truth.shape)
+        return cls(sample, _Packed.of(truth), _Packed.of(predict(image)))
 
 
 def _sizes(areas: Iterator[int]) -> list[int]:
@@ -151,8 +174,8 @@ def _counted(
     tally = ImageCountsTally(classes, ignore_index)
     total = None
     for one in seen:
-        labels = postprocess(one.labels(), settings)
-        confusion = confusion_of(one.truth, labels, classes, ignore_index)
+        labels = postprocess(one.labels.unpacked(), settings)
+        confusion = confusion_of(one.truth.unpacked(), labels, classes, ignore_index)
         tally.update(one.sample.name, one.sample.group, confusion)
         if total is None:
             total = confusion
@@ -167,8 +190,9 @@ def _tried(
     before: PostprocessingSettings,
     changes: Sequence[dict[str, int]],
     counted: Callable[[PostprocessingSettings], tuple[Scores, ImageCounts]],
+    ends: float,
 ) -> list[Tried]:
-    """Each change of ``before``, beside it."""
+    """Each change of ``before``, beside it, as long as there is time."""
     if not changes:
         return []
     scores, images = counted(before)
@@ -176,6 +200,8 @@ def _tried(
         return []
     found = []
     for change in changes:
+        if time.monotonic() > ends:
+            break
         settings = before.model_copy(update=change)
         others, other_images = counted(settings)
         compared = compare_models(("raw", "cleaned"), (scores, others), (images, other_images))

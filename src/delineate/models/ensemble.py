@@ -95,6 +95,8 @@ def _between(given: Normalisation, own: Normalisation) -> tuple[Tensor, Tensor]:
 def mean_normalisation(members: Sequence[Normalisation]) -> Normalisation:
     """One normalisation for an ensemble, in the middle of its members'; all are of one kind."""
     count = len(members)
+    if len({member.by for member in members}) > 1:
+        raise ValueError("members are normalised in different ways")
     return Normalisation(
         by=members[0].by,
         mean=tuple(sum(values) / count for values in zip(*(m.mean for m in members), strict=True)),

@@ -132,12 +132,12 @@ def choose(rows: Sequence[Row], left_out: Sequence[LeftOut], budget: Budget) -> 
         return Choice(None, _what_would_fit(rows, left_out, budget))
     known = [row for row in fitting if row.expected is not None]
     if not known:
-        fastest = min(fitting, key=_ms)
-        return Choice(fastest, ("Nothing is known of the accuracy of these; this is the fastest.",))
+        fastest = min(_sure(fitting), key=_ms)
+        why = "Nothing is known of the accuracy of these; this is the fastest."
+        return Choice(fastest, (why, *still_to_do(fastest)))
     best = max(_miou(row) for row in known)
     near = [row for row in known if _miou(row) >= best - TIE]
-    sure = [row for row in near if row.contender.precision != "int8"] or near
-    chosen = min(sure, key=_ms)
+    chosen = min(_sure(near), key=_ms)
     return Choice(chosen, _why(chosen, near, known, rows, budget))
 
 
@@ -148,6 +148,11 @@ def by_expectation(rows: Sequence[Row], most: int) -> list[Row]:
     for row in fitting:
         found.setdefault(row.contender.candidate.name, row)
     return list(found.values())[:most]
+
+
+def _sure(rows: Sequence[Row]) -> Sequence[Row]:
+    """Those in floats, if there are any."""
+    return [row for row in rows if row.contender.precision != "int8"] or rows
 
 
 def _miou(row: Row) -> float:
@@ -165,7 +170,7 @@ def takes(row: Row, budget: Budget) -> str:
 def _why(
     chosen: Row, near: Sequence[Row], known: Sequence[Row], rows: Sequence[Row], budget: Budget
 ) -> tuple[str, ...]:
-    text = [takes(chosen, budget), *_still_to_do(chosen)]
+    text = [takes(chosen, budget), *still_to_do(chosen)]
     if chosen.expected is not None:
         place = 1 + sum(_miou(row) > _miou(chosen) for row in known)
         text.append(
@@ -200,7 +205,7 @@ def _ms(row: Row) -> float:
     return row.network.quantile(0.5).value
 
 
-def _still_to_do(chosen: Row) -> tuple[str, ...]:
+def still_to_do(chosen: Row) -> tuple[str, ...]:
     """What the trained network needs before it is as fast as planned."""
     precision = chosen.contender.precision
     if precision == "float32":

@@ -52,7 +52,13 @@ class NetworkKind:
 
     @property
     def spec(self) -> PredictorSpec:
-        return PredictorSpec(self.classes, self.task, self.channels, self.dtype)
+        return PredictorSpec(
+            self.classes,
+            self.task,
+            self.channels,
+            self.dtype,
+            normalised_by_image=self.normalisation.by == "image",
+        )
 
 
 @dataclass(frozen=True)
@@ -177,18 +183,21 @@ def quick_look(
     """
     began = clock()
     hw = (image.shape[0], image.shape[1])
-    counts = {"channels": kind.channels, "classes": len(kind.classes)}
     sizes = {
-        item.name: size_of(item.model, **counts, task=kind.task, image_hw=hw) for item in candidates
+        item.name: size_of(
+            item.model,
+            channels=kind.channels,
+            classes=len(kind.classes),
+            task=kind.task,
+            image_hw=hw,
+        )
+        for item in candidates
     }
     tried: list[Contender] = []
-    found: list[Contender] = []
     left_out: list[LeftOut] = []
     for item in sorted(candidates, key=lambda item: sizes[item.name].multiply_adds):
         size = sizes[item.name]
         least_ms = _least_ms(tried, size)
-        if all(one.precision != "int8" for one in tried):  # whose speed is not known yet
-            least_ms /= INT8_AT_BEST
         if least_ms > HOPEFUL * budget_ms:
             reason = f"at least {least_ms:.0f} ms, by its multiply-adds"
             left_out.append(LeftOut(item.name, reason))
@@ -200,29 +209,42 @@ def quick_look(
         try:
             graph = with_random_weights(item.model, kind, hw)
             floats = _on_engines(item, size, graph, kind, place, image)
-            tried += floats
-            quick_ms = min(one.quick_ms for one in floats)
-            if budget_ms < quick_ms <= INT8_AT_BEST * HOPEFUL * budget_ms:
-                tell(f"timing {item.name} in int8")
-                small = as_int8(graph, image, place.device)
-                tried += _on_engines(item, size, small, kind, place, image, ("int8",))
         except DelineateError as error:
             if not tried and isinstance(error, EngineError):
                 raise
             left_out.append(LeftOut(item.name, str(error)))
+            continue
+        tried += floats
+        quick_ms = min(one.quick_ms for one in floats)
+        if budget_ms / HOPEFUL < quick_ms <= INT8_AT_BEST * HOPEFUL * budget_ms:
+            tell(f"timing {item.name} in int8")
+            try:
+                small = as_int8(graph, image, place.device)
+                tried += _on_engines(item, size, small, kind, place, image, ("int8",))
+            except DelineateError as error:
+                left_out.append(LeftOut(f"{item.name}, int8", str(error)))
+    return _hopeful(tried, left_out, HOPEFUL * budget_ms)
+
+
+def _hopeful(
+    tried: Sequence[Contender], left_out: Sequence[LeftOut], most_ms: float
+) -> tuple[list[Contender], list[LeftOut]]:
+    """What is fast enough, and the fastest in any case; the others join what was left out."""
     fastest = min(tried, key=lambda one: one.quick_ms, default=None)
-    for one in tried:
-        if one is fastest or one.quick_ms <= HOPEFUL * budget_ms:
-            found.append(one)
-        else:
-            left_out.append(LeftOut(one.label, f"{one.quick_ms:.0f} ms at a quick look"))
-    return found, left_out
+    found = [one for one in tried if one is fastest or one.quick_ms <= most_ms]
+    slow = [one for one in tried if one is not fastest and one.quick_ms > most_ms]
+    told = [LeftOut(one.label, f"{one.quick_ms:.0f} ms at a quick look") for one in slow]
+    return found, [*left_out, *told]
 
 
 def _least_ms(found: Sequence[Contender], size: Size) -> float:
-    """What a network takes if it is as fast for its multiply-adds as the fastest so far."""
+    """What a network takes if it is as fast for its multiply-adds as the fastest so far.
+
+    As long as none was timed in int8, its best is assumed.
+    """
     rates = [one.quick_ms / one.size.multiply_adds for one in found]
-    return min(rates, default=0.0) * size.multiply_adds
+    unknown = all(one.precision != "int8" for one in found)
+    return min(rates, default=0.0) * size.multiply_adds / (INT8_AT_BEST if unknown else 1.0)
 
 
 def _on_engines(

@@ -39,8 +39,8 @@ class FirstLook:
             images to tell.
         sided: whether there is a class twice, as the left and as the right one.
         between_images: the share of the variance of pixel values that lies between the means of
-            images, 0 to 1; the mean over channels. Exposures that differ, or several kinds of
-            images, make it large.
+            images, 0 to 1; the mean over channels, 0 where there are too few images to tell.
+            Exposures that differ, or several kinds of images, make it large.
         half_ceiling, eighth_ceiling: the mean IoU that is left of the labels in cells of 2 x 2 and
             of 8 x 8 pixels (:mod:`delineate.planning.ceilings`).
     """
@@ -109,6 +109,8 @@ def look_at(samples: tuple[Sample, ...], info: DatasetInfo) -> FirstLook:
 def _between_images(
     sums: Float64[np.ndarray, "3 c"], means: Float64[np.ndarray, "images c"]
 ) -> float:
+    if len(means) < LEAST_IMAGES:
+        return 0.0
     count, total, squares = sums
     with np.errstate(invalid="ignore", divide="ignore"):
         whole = squares / count - (total / count) ** 2

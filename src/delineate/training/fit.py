@@ -33,7 +33,6 @@ from delineate.types import Image, LabelMap
 
 VALIDATION_SHARE = 0.1  # of a time budget, at most, goes into validations before the last
 EXPORT_S = 25.0  # kept of a time budget for export and report: a U-Net on two busy cores
-VALIDATIONS_AFTER = 3  # passes over val behind the last step: its own, post-processing, scores
 _LOGGED_EVERY = 10  # steps
 _ALONE = timedelta(minutes=10)  # that a process waits for the others: one may draw a page
 
@@ -137,7 +136,7 @@ class _Loop:
         else:
             budget_s = float(job.duration.budget_s or 0)
             self.length = TimeBudget(
-                budget_s, EXPORT_S + VALIDATIONS_AFTER * self.state.validation_s
+                budget_s, EXPORT_S + job.passes_after * self.state.validation_s
             )
         self.seconds = {"step": 0.0, "wait": 0.0, "validation": 0.0, "checkpoint": 0.0, "page": 0.0}
         self.seconds |= self.state.seconds
@@ -314,7 +313,7 @@ class _Loop:
         self.seconds["validation"] += took_s
         if isinstance(self.length, TimeBudget):
             # the last validation, and once more on the exported graph
-            self.length.reserve_s = EXPORT_S + VALIDATIONS_AFTER * took_s
+            self.length.reserve_s = EXPORT_S + self.job.passes_after * took_s
         miou = found.scores.mean_iou
         better = miou > self.state.best_score  # a NaN is never better
         self.state = replace(

@@ -14,6 +14,7 @@ from torch import nn
 from delineate.config import Duration, ModelSettings, Normalisation, Plan
 from delineate.data.dataset import Sample
 from delineate.evaluation.evaluate import Read
+from delineate.evaluation.postprocessing import worth_trying
 from delineate.models.build import build, multiple_of
 from delineate.training.checkpoint import load_checkpoint
 from delineate.training.teaching import Teaching
@@ -50,6 +51,12 @@ class Job:
     def labelled_images(self) -> int:
         """Different images of train that have labels, however often each comes."""
         return len({sample.image for sample in self.train if sample.mask is not None})
+
+    @property
+    def passes_after(self) -> int:
+        """Passes over val behind the last step: its own, for post-processing, and for scores."""
+        wanted = self.plan.choose_postprocessing and worth_trying(self.classes, self.ignore_index)
+        return 3 if wanted else 2
 
     @property
     def last(self) -> Path:

@@ -118,6 +118,8 @@ class Teacher:
         """Of a student's finest output against the teacher's scores for the same raw crops."""
         finest = outputs[0] if isinstance(outputs, list) else outputs
         pixels = np.ascontiguousarray(crops.images)
+        if crops.scalings is None and self._scores.spec.normalised_by_image:
+            raise TypeError("a teacher that is normalised by image needs scale and offset")
         scores = self._scores.logits(pixels, crops.scalings)
         wanted = torch.from_numpy(scores).to(self._device)
         found: Tensor = self._loss(finest, wanted)

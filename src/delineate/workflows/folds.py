@@ -212,7 +212,8 @@ def _parts(prepared: Prepared, folds: int) -> list[Part]:
             folder=f"fold-{k}",
             title=f"fold {k + 1} of {folds}",
             data=_without(data, samples, val),
-            plan=job.plan,
+            # each of its own would not be that of the ensemble, whose scores are those of the folds
+            plan=job.plan.model_copy(update={"choose_postprocessing": False}),
         )
         for k, val in enumerate(found)
     ]

@@ -318,7 +318,9 @@ def _kind(data: Dataset, print_: Fingerprint) -> NetworkKind:
         dtype=print_.look.dtype,
         classes=classes,
         task="binary" if len(classes) == 2 else "multiclass",
-        normalisation=print_.look.normalisation,
+        normalisation=print_.look.normalisation.model_copy(
+            update={"by": ruled(print_).plan.normalisation}
+        ),
     )
 
 

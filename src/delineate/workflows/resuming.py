@@ -24,6 +24,7 @@ CHANGEABLE = frozenset(
         "precision",
         "patience",
         "checkpoint_s",
+        "choose_postprocessing",
         "optimiser.learning_rate",
         "optimiser.gradient_clip",
         "tiling.tile_px",
@@ -31,6 +32,8 @@ CHANGEABLE = frozenset(
         "tiling.batch",
     }
 )
+# Fields that came after the first runs: with these values they change nothing, nor the hash
+ADDED = {"normalisation": "dataset"}
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,11 @@ def with_true_encoder(plan: Plan) -> Plan:
 def identity_of(plan: Plan, dataset_sha256: str) -> str:
     """The hash by which a checkpoint is known: of the dataset and of what cannot change."""
     settings = flattened(plan.model_dump(mode="json"))
-    fixed = {name: value for name, value in settings.items() if name not in CHANGEABLE}
+    fixed = {
+        name: value
+        for name, value in settings.items()
+        if name not in CHANGEABLE and (name, value) not in ADDED.items()
+    }
     return hashlib.sha256(
         f"{json.dumps(fixed, sort_keys=True)}\n{dataset_sha256}".encode()
     ).hexdigest()

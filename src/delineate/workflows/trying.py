@@ -15,16 +15,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from delineate.config import Duration, Plan
+from delineate.config import Duration, Plan, checked
 from delineate.data.dataset import Dataset
 from delineate.data.files import write_text
 from delineate.errors import ModelError, OutputError, RefusedError, SettingsError
 from delineate.evaluation.scores import none_if_nan
-from delineate.planning.choice import Budget, Choice, Row, by_expectation, takes
+from delineate.planning.choice import (
+    Budget,
+    Choice,
+    Row,
+    by_expectation,
+    still_to_do,
+    takes,
+)
 from delineate.planning.fingerprint import Fingerprint
 from delineate.planning.rules import ruled
 from delineate.training.job import Event
-from delineate.workflows.resuming import read_note, with_true_encoder
+from delineate.workflows.resuming import NOTE, read_note, with_true_encoder
 from delineate.workflows.train import train
 from delineate.workflows.training_setup import TrainSettings
 
@@ -162,6 +169,7 @@ def after_trying(
     reached = ", ".join(f"{one.name} {one.miou:.3f}" for one in tried if one.round == last)
     told = [
         takes(won, budget),
+        *still_to_do(won),
         f"Of {len(best)} candidates that were trained on this dataset it reached the most on val "
         f"(last round: {reached}).",
     ]
@@ -191,7 +199,9 @@ def agreed(rows: Sequence[Row], trial: Trial, dataset_sha256: str) -> list[Row]:
     }
     if note.exists():
         names = _begun(note, asked)
-        known = {row.contender.candidate.name: row for row in rows}
+        known: dict[str, Row] = {}
+        for row in sorted(rows, key=lambda row: len(row.reasons) > 0):  # what fits goes before
+            known.setdefault(row.contender.candidate.name, row)
         if names is not None and all(name in known for name in names):
             return [known[name] for name in names]
         if not trial.force:
@@ -297,11 +307,11 @@ def _same(run: Path, data: Dataset, plan: Plan, duration: Duration) -> bool:
     """Whether a run is there that was begun with this dataset, plan and duration."""
     note = read_note(run)
     try:
-        begun = (note["dataset_sha256"], note["asked"]["plan"], Duration(**note["duration"]))
-    except (KeyError, TypeError, ValueError):
+        begun = checked(Plan, note["asked"]["plan"], run / NOTE)
+        then = (note["dataset_sha256"], begun, Duration(**note["duration"]))
+    except (KeyError, TypeError, ValueError, SettingsError):
         return False
-    wanted = with_true_encoder(plan).model_dump(mode="json")
-    return begun == (data.fingerprint(), wanted, duration)
+    return then == (data.fingerprint(), with_true_encoder(plan), duration)
 
 
 def _known(miou: float) -> float:
