@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 import torch
-from torch import Tensor, nn
 
 from delineate.bundle.graph import Wrapping, finish
 from delineate.bundle.load import engine_predictor
@@ -32,7 +31,6 @@ QUICK_S = 1.0  # for them
 HOPEFUL = 1.25  # times the budget: what is slower at a quick look is not timed at length
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
 INT8_AT_BEST = 4.0  # times as fast as the fastest float, where processors multiply bytes
-DENSE_LAYERS, DENSE_CHANNELS, DENSE_STRIDE = 6, 128, 4
 
 
 @dataclass(frozen=True)
@@ -60,16 +58,6 @@ class NetworkKind:
             self.channels,
             self.dtype,
             normalised_by_image=self.normalisation.by == "image",
-        )
-
-    def wrapping(self) -> Wrapping:
-        """What lies round a bare network of this kind."""
-        return Wrapping(
-            channels=self.channels,
-            dtype=self.dtype,
-            task=self.task,
-            classes=len(self.classes),
-            normalisation=self.normalisation,
         )
 
 
@@ -142,70 +130,15 @@ def with_random_weights(
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         network = build(bare, channels=kind.channels, classes=len(kind.classes), task=kind.task)
+    wrapping = Wrapping(
+        channels=kind.channels,
+        dtype=kind.dtype,
+        task=kind.task,
+        classes=len(kind.classes),
+        normalisation=kind.normalisation,
+    )
     exported = export_network(network.eval(), kind.channels, fixed_hw=image_hw)
-    return finish(exported, kind.wrapping())
-
-
-class _Dense(nn.Module):
-    """Plain convolutions one after the other, which no network outruns for its multiply-adds."""
-
-    def __init__(self, channels: int, logits: int) -> None:
-        super().__init__()
-        width, stride = DENSE_CHANNELS, DENSE_STRIDE
-        layers: list[nn.Module] = [nn.Conv2d(channels, width, stride, stride)]
-        for _ in range(DENSE_LAYERS):
-            layers += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(width, logits, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.layers(x)
-        return logits
-
-
-def multiply_adds_per_ms(kind: NetworkKind, place: Place, image: Image) -> float:
-    """What this machine does at best: plain convolutions on its fastest engine, int8 included.
-
-    Raises:
-        EngineError: no engine runs them.
-    """
-    hw = (image.shape[0], image.shape[1])
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(0)
-        dense = _Dense(kind.channels, 1 if kind.task == "binary" else len(kind.classes))
-    multiple = DENSE_STRIDE
-    wrapping = replace(kind.wrapping(), multiple_of=multiple, rescale_output=True)
-    inside = (-(-hw[0] // multiple) * multiple, -(-hw[1] // multiple) * multiple)
-    graph = finish(export_network(dense.eval(), kind.channels, fixed_hw=inside), wrapping)
-    cells = inside[0] * inside[1] // DENSE_STRIDE**2
-    work = cells * DENSE_LAYERS * 9 * DENSE_CHANNELS**2
-    tried = _fastest_ms(graph, kind, place, image, PRECISIONS)
-    try:
-        small = as_int8(graph, image, place.device)
-        tried = min(tried, _fastest_ms(small, kind, place, image, ("int8",)))
-    except DelineateError:  # then int8 is no hope for others either
-        pass
-    return float(work / tried)
-
-
-def _fastest_ms(
-    graph: onnx.ModelProto,
-    kind: NetworkKind,
-    place: Place,
-    image: Image,
-    precisions: Sequence[Precision],
-) -> float:
-    found: list[float] = []
-    refused: list[EngineError] = []
-    for engine in place.engines:
-        for precision in precisions:
-            try:
-                predictor = place.predictor(graph, kind.spec, engine, precision)
-                found.append(_quick_ms(predictor, image))
-            except EngineError as error:
-                refused.append(error)
-    if not found:
-        raise refused[0]
-    return min(found)
+    return finish(exported, wrapping)
 
 
 def as_int8(graph: onnx.ModelProto, image: Image, device: str) -> onnx.ModelProto:
@@ -260,13 +193,11 @@ def quick_look(
         )
         for item in candidates
     }
-    tell("timing plain convolutions")
-    per_ms = multiply_adds_per_ms(kind, place, image)
     tried: list[Contender] = []
     left_out: list[LeftOut] = []
     for item in sorted(candidates, key=lambda item: sizes[item.name].multiply_adds):
         size = sizes[item.name]
-        least_ms = size.multiply_adds / per_ms
+        least_ms = _least_ms(tried, size)
         if least_ms > HOPEFUL * budget_ms:
             reason = f"at least {least_ms:.0f} ms, by its multiply-adds"
             left_out.append(LeftOut(item.name, reason))
@@ -304,6 +235,16 @@ def _hopeful(
     slow = [one for one in tried if one is not fastest and one.quick_ms > most_ms]
     told = [LeftOut(one.label, f"{one.quick_ms:.0f} ms at a quick look") for one in slow]
     return found, [*left_out, *told]
+
+
+def _least_ms(found: Sequence[Contender], size: Size) -> float:
+    """What a network takes if it is as fast for its multiply-adds as the fastest so far.
+
+    As long as none was timed in int8, its best is assumed.
+    """
+    rates = [one.quick_ms / one.size.multiply_adds for one in found]
+    unknown = all(one.precision != "int8" for one in found)
+    return min(rates, default=0.0) * size.multiply_adds / (INT8_AT_BEST if unknown else 1.0)
 
 
 def _on_engines(
