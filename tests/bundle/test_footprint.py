@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
 
-from delineate.bundle.footprint import footprint
+from delineate.bundle import footprint as module
+from delineate.bundle.footprint import footprint, graph_footprint
 from delineate.bundle.store import BundleStore
 from delineate.errors import EngineError
 
@@ -26,3 +28,16 @@ def test_a_process_that_dies(tmp_path: Path, tiny_bundle: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"no network")
     with pytest.raises(EngineError, match="a process with onnxruntime ended with 1"):
         footprint(tmp_path / "model.onnx", spec, "onnxruntime", "float32", image_hw=(8, 8))
+
+
+def test_a_process_that_is_killed(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash = tmp_path / "crash"
+    crash.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    crash.chmod(0o755)
+    monkeypatch.setattr(module.sys, "executable", str(crash))
+    spec = BundleStore(tiny_bundle).manifest.spec()
+    graph = onnx.load(tiny_bundle / "model.onnx")
+    with pytest.raises(EngineError, match="a process with openvino ended with SIGSEGV"):
+        graph_footprint(graph, spec, "openvino", "int8", image_hw=(8, 8))

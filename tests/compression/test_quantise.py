@@ -237,6 +237,23 @@ def test_a_network_without_weights_is_refused(forge: Forge) -> None:
     )
 
 
+def test_a_concatenation_that_only_floats_read_stays_float(forge: Forge) -> None:
+    def kept(reader: str) -> set[str]:
+        nodes = [
+            helper.make_node("Relu", ["x"], ["a"], "relu"),
+            helper.make_node("Concat", ["a", "x"], ["b"], "concat", axis=1),
+            helper.make_node(reader, ["b"], ["c"], "reader"),
+            helper.make_node("Conv", ["c", "w"], ["y"], "conv"),
+        ]
+        weight = np.ones((3, 6, 1, 1), np.float32)
+        network = forge.model(nodes, ["n", 3, "h", "w"], {"w": weight})
+        return set(quantisable(prepared(finish(network, WRAPPING))))
+
+    assert "network/concat" in kept("Relu")
+    # OpenVINO 2026.4 crashes on such a graph of DDRNet-23-slim
+    assert kept("Sqrt") == {"network/relu", "network/conv"}
+
+
 def test_nodes_without_names_get_some(forge: Forge) -> None:
     convolution = forge.convolution()
     assert not any(node.name for node in convolution.model.graph.node)

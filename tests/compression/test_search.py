@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,7 @@ def place(model: onnx.ModelProto, ms: Callable[[str], float]) -> Place:
 
     return Place(
         engines={"onnxruntime": engine},
+        survive=lambda *_: None,
         score=score,
         call=lambda predictor: predictor.predict(IMAGES[0][None]),
         timed=timed,
@@ -212,7 +214,7 @@ def test_int8_is_compared_with_the_best_float(forge: Forge, tmp_path: Path) -> N
 
     model = network(forge, harmed=False)
     where = place(model, ms)
-    where = Place({"onnxruntime": with_bf16}, where.score, where.call, where.timed)
+    where = replace(where, engines={"onnxruntime": with_bf16})
     settings = SearchSettings(tools=(("onnxruntime", "minmax"),))
     found = Search(
         model, prepared(model), IMAGES, where, settings, cache=tmp_path, tell=lambda _: None
@@ -225,13 +227,26 @@ def test_int8_is_compared_with_the_best_float(forge: Forge, tmp_path: Path) -> N
     )
 
 
+def test_an_engine_that_crashes_on_int8_is_not_asked(forge: Forge, tmp_path: Path) -> None:
+    def dies(*_: object) -> None:
+        raise EngineError("a process with onnxruntime ended with SIGSEGV")
+
+    model = network(forge, harmed=False)
+    where = replace(place(model, int8_is_faster), survive=dies)
+    looking = Search(
+        model, prepared(model), IMAGES, where, ORT, cache=tmp_path, tell=lambda _: None
+    )
+    assert {item.precision for item in looking.run()} == {"float32"}
+    assert any("ended with SIGSEGV" in line for line in looking.left_out)
+
+
 def test_no_engine_at_all(forge: Forge, tmp_path: Path) -> None:
     def absent(*_: object) -> Predictor:
         raise EngineError("device 'cuda' is not offered by this ONNX Runtime")
 
     model = network(forge, harmed=False)
     where = place(model, int8_is_faster)
-    where = Place({"onnxruntime": absent}, where.score, where.call, where.timed)
+    where = replace(where, engines={"onnxruntime": absent})
     with pytest.raises(EngineError, match="no engine runs this network in float32"):
         Search(
             model, prepared(model), IMAGES, where, ORT, cache=tmp_path, tell=lambda _: None

@@ -85,6 +85,14 @@ def test_a_limit_ends_the_rounds() -> None:
     assert len(found.rounds_ms) == 2
 
 
+def test_a_warm_up_may_be_shorter() -> None:
+    slowing = [0.05 * 1.01**i for i in range(2000)]
+    usual, short = Machine(), Machine()
+    usual.time({"a": slowing}, rounds=1)
+    short.time({"a": slowing}, rounds=1, warm_up_limit_s=1.0)
+    assert len(short.order) < len(usual.order) / 3
+
+
 def test_a_machine_that_slows_down_changes_no_ratio() -> None:
     a = timing([10.0, 10.0], [30.0, 32.0], [9.0])
     b = timing([20.0], [62.0], [18.0, 18.0])

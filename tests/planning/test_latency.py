@@ -33,7 +33,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
         return precision
 
     monkeypatch.setattr(Place, "predictor", predictor)
+    monkeypatch.setattr(Place, "survive", lambda *_: None)
     monkeypatch.setattr(latency, "_quick_ms", lambda precision, _image: ms[precision])
+    monkeypatch.setattr(latency, "multiply_adds_per_ms", lambda *_: 1e9)
     monkeypatch.setattr(latency, "with_random_weights", lambda *_: onnx.ModelProto())
     monkeypatch.setattr(latency, "as_int8", lambda *_: onnx.ModelProto())
     return ms
@@ -71,16 +73,48 @@ def test_what_cannot_be_quantised_is_still_there_in_float(monkeypatch: pytest.Mo
     assert looked(35.0) == ({("Fast-SCNN", "float32")}, ["Fast-SCNN, int8"])
 
 
-@pytest.mark.usefixtures("unchecked")
-def test_a_network_is_given_up_only_when_int8_cannot_save_it(clock: dict[str, float]) -> None:
-    light = candidate(ModelSettings.model_validate({"architecture": "linknet", "downscale": 2}))
-    # of the light one; LARGE has 1.7 times its multiply-adds
-    clock.update({"float32": 20.0, "int8": 10.0})
-    found, left_out = looked(20.0, light, LARGE)
-    assert {name for name, _ in found} == {light.name, LARGE.name}
-    clock["int8"] = 19.0  # no gain, and now that is known
-    found, left_out = looked(19.0, light, LARGE)
+@pytest.mark.usefixtures("clock", "unchecked")
+def test_an_engine_that_crashes_takes_nothing_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(*_: Any) -> None:
+        raise EngineError("a process with onnxruntime ended with SIGSEGV")
+
+    monkeypatch.setattr(Place, "survive", dies)
+    assert looked(35.0) == ({("Fast-SCNN", "float32")}, ["Fast-SCNN, int8"])
+
+
+@pytest.mark.usefixtures("clock", "unchecked")
+def test_the_cheapest_comes_first_and_the_others_in_their_order() -> None:
+    said: list[str] = []
+    middle = candidate(SMALL.model.model_copy(update={"downscale": 2}))
+    quick_look(
+        [LARGE, SMALL, middle],
+        KIND,
+        Place(("onnxruntime",)),
+        IMAGE,
+        budget_ms=1000.0,
+        limit_s=60.0,
+        tell=said.append,
+    )
+    names = [line.removeprefix("timing ") for line in said[1:]]
+    assert names == [middle.name, LARGE.name, SMALL.name]
+
+
+@pytest.mark.usefixtures("clock", "unchecked")
+def test_what_plain_convolutions_could_not_do_either_is_not_exported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Fast-SCNN has 13 million multiply-adds at 64 x 64 px, DDRNet 71
+    monkeypatch.setattr(latency, "multiply_adds_per_ms", lambda *_: 1e6)
+    found, left_out = looked(40.0, SMALL, LARGE)
+    assert {name for name, _ in found} == {SMALL.name}
     assert left_out == [LARGE.name]
+    found, left_out = looked(60.0, SMALL, LARGE)
+    assert {name for name, _ in found} == {SMALL.name, LARGE.name}
+
+
+def test_plain_convolutions_are_timed_on_this_machine() -> None:
+    found = latency.multiply_adds_per_ms(KIND, Place(("onnxruntime",)), IMAGE)
+    assert 1e5 < found < 1e10  # of a machine of our days: 0.1 to 10,000 billion a second
 
 
 def test_a_graph_in_int8_runs() -> None:

@@ -22,12 +22,15 @@ class Place:
     Attributes:
         engines: by name; each makes a predictor of a graph in a precision, or raises EngineError
             where this machine has no such arithmetic.
+        survive: raises EngineError where a process that runs a graph on an engine in a precision
+            dies.
         score: of a predictor on the validation split, boundaries included.
         call: one piece of work of a predictor, of the size that is timed.
         timed: times calls in turns, as :func:`~delineate.engines.timing.time_calls` does.
     """
 
     engines: Mapping[EngineName, Callable[[onnx.ModelProto, Precision], Predictor]]
+    survive: Callable[[onnx.ModelProto, EngineName, Precision], object]
     score: Callable[[Predictor], Evaluation]
     call: Callable[[Predictor], object]
     timed: Callable[[Mapping[str, Callable[[], object]]], dict[str, Timing]]

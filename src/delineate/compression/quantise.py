@@ -116,6 +116,8 @@ def _named(model: onnx.ModelProto) -> onnx.ModelProto:
 def quantisable(model: onnx.ModelProto) -> tuple[str, ...]:
     """Names of the nodes of a prepared graph that may become integers, in the order they run.
 
+    A concatenation that only floats read gains nothing, and stays float as well.
+
     Raises:
         ModelError: none of them has weights.
     """
@@ -124,12 +126,14 @@ def quantisable(model: onnx.ModelProto) -> tuple[str, ...]:
         for value in model.graph.value_info
         if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     }
+    read = {name for node in model.graph.node if node.op_type in QUANTISED for name in node.input}
     nodes = [
         node
         for node in model.graph.node
         if node.name.startswith(NETWORK)
         and node.op_type in QUANTISED
         and real.issuperset(node.output)  # others compute shapes
+        and (node.op_type != "Concat" or read.intersection(node.output))
     ]
     if not any(node.op_type in WEIGHTED for node in nodes):
         there = sorted({node.op_type for node in model.graph.node if NETWORK in node.name})

@@ -118,14 +118,15 @@ def time_calls(
     burst_s: float = 0.2,
     limit_s: float = math.inf,
     least_rounds: int = 3,
+    warm_up_limit_s: float = WARM_UP_LIMIT_S,
     seed: int = 0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
     """Time contenders in turns.
 
-    Each is warmed up first, until the medians of two windows agree within 2 %, for ten seconds at
-    most. In each round every contender then makes a burst of calls; the first of a burst refills
-    the caches that another contender had taken, and is not counted.
+    Each is warmed up first, until the medians of two windows agree within 2 %, for
+    ``warm_up_limit_s`` at most. In each round every contender then makes a burst of calls; the
+    first of a burst refills the caches that another contender had taken, and is not counted.
 
     Args:
         calls: by name; each does one whole piece of work, and waits for its end.
@@ -134,6 +135,7 @@ def time_calls(
         limit_s: no round begins later than this after the first, unless there are fewer than
             ``least_rounds``.
         least_rounds: see ``limit_s``.
+        warm_up_limit_s: of each contender.
         seed: of the order.
         clock: seconds.
 
@@ -146,7 +148,7 @@ def time_calls(
         began = clock()
         call()
         firsts[name] = (clock() - began) * 1e3
-        warm[name] = _warm_up(call, clock)
+        warm[name] = _warm_up(call, clock, warm_up_limit_s)
     burst = {name: max(2, math.ceil(burst_s / max(s, 1e-6))) for name, (s, _) in warm.items()}
     rng = np.random.default_rng(seed)
     names = list(calls)
@@ -174,7 +176,9 @@ def _burst(
     return np.asarray(np.diff(times) * 1e3)
 
 
-def _warm_up(call: Callable[[], object], clock: Callable[[], float]) -> tuple[float, bool]:
+def _warm_up(
+    call: Callable[[], object], clock: Callable[[], float], limit_s: float
+) -> tuple[float, bool]:
     """Seconds of a call in the last window, and whether the one before was the same."""
     began = clock()
     before: float | None = None
@@ -185,11 +189,11 @@ def _warm_up(call: Callable[[], object], clock: Callable[[], float]) -> tuple[fl
             call_began = clock()
             call()
             window.append(clock() - call_began)
-            if len(window) >= 2 and clock() - began >= WARM_UP_LIMIT_S:
+            if len(window) >= 2 and clock() - began >= limit_s:
                 break
         median = statistics.median(window)
         if before is not None and abs(median - before) <= STEADY * before:
             return median, True
-        if clock() - began >= WARM_UP_LIMIT_S:
+        if clock() - began >= limit_s:
             return median, False
         before = median

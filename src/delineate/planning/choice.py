@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 from delineate.config import ModelSettings
 from delineate.engines.timing import Interval, Timing
-from delineate.planning.latency import Contender, LeftOut
-from delineate.planning.prior import Expected
+from delineate.planning.latency import LeftOut
+from delineate.planning.prospect import Prospect
 
 TIE = 0.01  # of expected mIoU: too close to tell, and the faster one is taken
-INT8_LOSES = 0.01  # of mIoU, at most, or the gate refuses it
 
 
 @dataclass(frozen=True)
@@ -38,29 +37,21 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A candidate that was timed at length.
+class Row(Prospect):
+    """A prospect that was timed at length.
 
     Attributes:
-        contender: network, engine and precision.
         network: from pixels to labels.
         end_to_end: from the bytes of an image file to those of a mask.
         memory_bytes: peak of a process that runs it alone; None where it could not be measured.
         file_bytes: of the graph.
-        step_s: of training, seconds; None where it was not measured.
-        crops: of 256 x 256 pixels that a training in the given time would see.
-        expected: accuracy; None where nothing is known of the network.
         reasons: why it does not fit; empty if it does.
     """
 
-    contender: Contender
     network: Timing
     end_to_end: Timing
     memory_bytes: int | None
     file_bytes: int
-    step_s: float | None
-    crops: float | None
-    expected: Expected | None
     reasons: tuple[str, ...]
 
     @property
@@ -135,15 +126,15 @@ def choose(rows: Sequence[Row], left_out: Sequence[LeftOut], budget: Budget) -> 
         fastest = min(_sure(fitting), key=_ms)
         why = "Nothing is known of the accuracy of these; this is the fastest."
         return Choice(fastest, (why, *still_to_do(fastest)))
-    best = max(_miou(row) for row in known)
-    near = [row for row in known if _miou(row) >= best - TIE]
+    best = max(row.miou for row in known)
+    near = [row for row in known if row.miou >= best - TIE]
     chosen = min(_sure(near), key=_ms)
     return Choice(chosen, _why(chosen, near, known, rows, budget))
 
 
 def by_expectation(rows: Sequence[Row], most: int) -> list[Row]:
     """Those that fit, what is expected to be the most accurate first; one for each network."""
-    fitting = sorted((row for row in rows if not row.reasons), key=lambda row: -_miou(row))
+    fitting = sorted((row for row in rows if not row.reasons), key=lambda row: -row.miou)
     found: dict[str, Row] = {}
     for row in fitting:
         found.setdefault(row.contender.candidate.name, row)
@@ -153,12 +144,6 @@ def by_expectation(rows: Sequence[Row], most: int) -> list[Row]:
 def _sure(rows: Sequence[Row]) -> Sequence[Row]:
     """Those in floats, if there are any."""
     return [row for row in rows if row.contender.precision != "int8"] or rows
-
-
-def _miou(row: Row) -> float:
-    if row.expected is None:
-        return -1.0
-    return row.expected.miou - (INT8_LOSES if row.contender.precision == "int8" else 0.0)
 
 
 def takes(row: Row, budget: Budget) -> str:
@@ -172,7 +157,7 @@ def _why(
 ) -> tuple[str, ...]:
     text = [takes(chosen, budget), *still_to_do(chosen)]
     if chosen.expected is not None:
-        place = 1 + sum(_miou(row) > _miou(chosen) for row in known)
+        place = 1 + sum(row.miou > chosen.miou for row in known)
         text.append(
             f"Of the {len(known)} that fit it is expected to be number {place} in accuracy "
             f"(from {chosen.expected.source})."
@@ -180,15 +165,15 @@ def _why(
     others = [row.name for row in near if row is not chosen and _ms(row) >= _ms(chosen)]
     if others:
         text.append(f"As accurate, as far as can be told, and slower: {', '.join(others)}.")
-    slower = [row for row in rows if row.reasons and _miou(row) > _miou(chosen) + TIE]
+    slower = [row for row in rows if row.reasons and row.miou > chosen.miou + TIE]
     if slower:
-        best = max(slower, key=_miou)
+        best = max(slower, key=lambda row: row.miou)
         text.append(f"More accurate, and out of reach: {best.name} ({'; '.join(best.reasons)}).")
     beaten = [
         row
         for row in known
         if row.contender.size.multiply_adds > chosen.contender.size.multiply_adds
-        and _miou(row) < _miou(chosen) - TIE
+        and row.miou < chosen.miou - TIE
     ]
     if beaten:
         largest = max(beaten, key=lambda row: row.contender.size.multiply_adds)

@@ -1,20 +1,22 @@
 """How long candidates take on the engine and the machine that will run them.
 
 Latency does not depend on the weights, so networks are exported with random ones and timed before
-anything is trained. The cheapest come first; what cannot fit any more is left out unmeasured, and
-said so.
+anything is trained. What plain convolutions could not do in the time either is left out unmeasured,
+and said so.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
 import torch
+from torch import Tensor, nn
 
+from delineate.bundle.footprint import graph_footprint
 from delineate.bundle.graph import Wrapping, finish
 from delineate.bundle.load import engine_predictor
 from delineate.bundle.manifest import EngineName, Precision
@@ -31,6 +33,7 @@ QUICK_S = 1.0  # for them
 HOPEFUL = 1.25  # times the budget: what is slower at a quick look is not timed at length
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
 INT8_AT_BEST = 4.0  # times as fast as the fastest float, where processors multiply bytes
+DENSE_LAYERS, DENSE_CHANNELS, DENSE_STRIDE = 6, 128, 4
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,16 @@ class NetworkKind:
             normalised_by_image=self.normalisation.by == "image",
         )
 
+    def wrapping(self) -> Wrapping:
+        """What lies round a bare network of this kind."""
+        return Wrapping(
+            channels=self.channels,
+            dtype=self.dtype,
+            task=self.task,
+            classes=len(self.classes),
+            normalisation=self.normalisation,
+        )
+
 
 @dataclass(frozen=True)
 class Place:
@@ -79,6 +92,26 @@ class Place:
         self, model: onnx.ModelProto, spec: PredictorSpec, engine: EngineName, precision: Precision
     ) -> Predictor:
         return engine_predictor(model, spec, engine, precision, self.device, self.threads)
+
+    def survive(
+        self,
+        model: onnx.ModelProto,
+        spec: PredictorSpec,
+        engine: EngineName,
+        precision: Precision,
+        image: Image,
+    ) -> None:
+        """Raise EngineError where a process that runs the graph on such an image dies."""
+        hw = (image.shape[0], image.shape[1])
+        graph_footprint(
+            model,
+            spec,
+            engine,
+            precision,
+            image_hw=hw,
+            device=self.device,
+            threads=self.threads,
+        )
 
 
 @dataclass(frozen=True)
@@ -130,15 +163,77 @@ def with_random_weights(
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         network = build(bare, channels=kind.channels, classes=len(kind.classes), task=kind.task)
-    wrapping = Wrapping(
-        channels=kind.channels,
-        dtype=kind.dtype,
-        task=kind.task,
-        classes=len(kind.classes),
-        normalisation=kind.normalisation,
-    )
     exported = export_network(network.eval(), kind.channels, fixed_hw=image_hw)
-    return finish(exported, wrapping)
+    return finish(exported, kind.wrapping())
+
+
+class _Dense(nn.Module):
+    """Plain convolutions one after the other, which no network outruns for its multiply-adds."""
+
+    def __init__(self, channels: int, logits: int) -> None:
+        super().__init__()
+        width, stride = DENSE_CHANNELS, DENSE_STRIDE
+        layers: list[nn.Module] = [nn.Conv2d(channels, width, stride, stride)]
+        for _ in range(DENSE_LAYERS):
+            layers += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(width, logits, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.layers(x)
+        return logits
+
+
+def multiply_adds_per_ms(kind: NetworkKind, place: Place, image: Image) -> float:
+    """What this machine does at best: plain convolutions on its fastest engine, int8 included.
+
+    Raises:
+        EngineError: no engine runs them.
+    """
+    hw = (image.shape[0], image.shape[1])
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        dense = _Dense(kind.channels, 1 if kind.task == "binary" else len(kind.classes))
+    multiple = DENSE_STRIDE
+    wrapping = replace(kind.wrapping(), multiple_of=multiple, rescale_output=True)
+    inside = (-(-hw[0] // multiple) * multiple, -(-hw[1] // multiple) * multiple)
+    graph = finish(export_network(dense.eval(), kind.channels, fixed_hw=inside), wrapping)
+    cells = inside[0] * inside[1] // DENSE_STRIDE**2
+    work = cells * DENSE_LAYERS * 9 * DENSE_CHANNELS**2
+    tried = _timed(graph, kind, place, image, PRECISIONS)
+    try:
+        small = as_int8(graph, image, place.device)
+        tried += _timed(small, kind, place, image, ("int8",))
+    except DelineateError:  # then int8 is no hope for others either
+        pass
+    return float(work / min(quick_ms for *_, quick_ms in tried))
+
+
+def _timed(
+    graph: onnx.ModelProto,
+    kind: NetworkKind,
+    place: Place,
+    image: Image,
+    precisions: Sequence[Precision],
+) -> list[tuple[EngineName, Precision, Predictor, float]]:
+    """Every engine in every precision that it has, with the median of a few calls.
+
+    Raises:
+        EngineError: none runs the graph.
+    """
+    found: list[tuple[EngineName, Precision, Predictor, float]] = []
+    refused: list[EngineError] = []
+    for engine in place.engines:
+        for precision in precisions:
+            try:
+                if precision == "int8":  # which is known to crash an engine
+                    place.survive(graph, kind.spec, engine, precision, image)
+                predictor = place.predictor(graph, kind.spec, engine, precision)
+                found.append((engine, precision, predictor, _quick_ms(predictor, image)))
+            except EngineError as error:
+                refused.append(error)
+    if not found:
+        raise refused[0]
+    return found
 
 
 def as_int8(graph: onnx.ModelProto, image: Image, device: str) -> onnx.ModelProto:
@@ -162,10 +257,12 @@ def quick_look(
     tell: Callable[[str], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[list[Contender], list[LeftOut]]:
-    """Export and time candidates roughly, the cheapest first, as long as there is hope and time.
+    """Export and time candidates roughly, as long as there is hope and time.
+
+    The cheapest comes first, so that there is one in any case, and the others in their order.
 
     Args:
-        candidates: networks.
+        candidates: networks, what promises most first.
         kind: what they take and give.
         place: engines and device.
         image: that is segmented, (H, W, C).
@@ -175,8 +272,8 @@ def quick_look(
         clock: seconds.
 
     Returns:
-        for each candidate that could fit, and for the fastest in any case, its fastest engine at
-        each precision there is, int8 only where floats are too slow; and what was left out.
+        each candidate that could fit, and the fastest in any case, on its fastest engine in its
+        fastest float, and in int8 where floats are about too slow; and what was left out.
 
     Raises:
         EngineError: no engine runs even the first.
@@ -193,11 +290,14 @@ def quick_look(
         )
         for item in candidates
     }
+    tell("timing plain convolutions")
+    per_ms = multiply_adds_per_ms(kind, place, image)
     tried: list[Contender] = []
     left_out: list[LeftOut] = []
-    for item in sorted(candidates, key=lambda item: sizes[item.name].multiply_adds):
+    cheapest = min(candidates, key=lambda item: sizes[item.name].multiply_adds)
+    for item in sorted(candidates, key=lambda item: item is not cheapest):
         size = sizes[item.name]
-        least_ms = _least_ms(tried, size)
+        least_ms = size.multiply_adds / per_ms
         if least_ms > HOPEFUL * budget_ms:
             reason = f"at least {least_ms:.0f} ms, by its multiply-adds"
             left_out.append(LeftOut(item.name, reason))
@@ -208,19 +308,18 @@ def quick_look(
         tell(f"timing {item.name}")
         try:
             graph = with_random_weights(item.model, kind, hw)
-            floats = _on_engines(item, size, graph, kind, place, image)
+            fastest = _on_engines(item, size, graph, kind, place, image)
         except DelineateError as error:
             if not tried and isinstance(error, EngineError):
                 raise
             left_out.append(LeftOut(item.name, str(error)))
             continue
-        tried += floats
-        quick_ms = min(one.quick_ms for one in floats)
-        if budget_ms / HOPEFUL < quick_ms <= INT8_AT_BEST * HOPEFUL * budget_ms:
+        tried.append(fastest)
+        if budget_ms / HOPEFUL < fastest.quick_ms <= INT8_AT_BEST * HOPEFUL * budget_ms:
             tell(f"timing {item.name} in int8")
             try:
                 small = as_int8(graph, image, place.device)
-                tried += _on_engines(item, size, small, kind, place, image, ("int8",))
+                tried.append(_on_engines(item, size, small, kind, place, image, ("int8",)))
             except DelineateError as error:
                 left_out.append(LeftOut(f"{item.name}, int8", str(error)))
     return _hopeful(tried, left_out, HOPEFUL * budget_ms)
@@ -237,16 +336,6 @@ def _hopeful(
     return found, [*left_out, *told]
 
 
-def _least_ms(found: Sequence[Contender], size: Size) -> float:
-    """What a network takes if it is as fast for its multiply-adds as the fastest so far.
-
-    As long as none was timed in int8, its best is assumed.
-    """
-    rates = [one.quick_ms / one.size.multiply_adds for one in found]
-    unknown = all(one.precision != "int8" for one in found)
-    return min(rates, default=0.0) * size.multiply_adds / (INT8_AT_BEST if unknown else 1.0)
-
-
 def _on_engines(
     item: Candidate,
     size: Size,
@@ -255,25 +344,13 @@ def _on_engines(
     place: Place,
     image: Image,
     precisions: Sequence[Precision] = PRECISIONS,
-) -> list[Contender]:
-    """The fastest engine at each precision; a precision that no engine has is not there."""
-    best: dict[Precision, Contender] = {}
-    refused: list[EngineError] = []
-    for engine in place.engines:
-        for precision in precisions:
-            try:
-                predictor = place.predictor(graph, kind.spec, engine, precision)
-                quick_ms = _quick_ms(predictor, image)
-            except EngineError as error:
-                refused.append(error)
-                continue
-            hw = (image.shape[0], image.shape[1])
-            one = Contender(item, size, engine, precision, graph, predictor, quick_ms, hw)
-            if precision not in best or quick_ms < best[precision].quick_ms:
-                best[precision] = one
-    if not best:
-        raise refused[0]
-    return list(best.values())
+) -> Contender:
+    """The fastest engine and precision; those that no engine has are passed over."""
+    hw = (image.shape[0], image.shape[1])
+    found: list[Contender] = []
+    for engine, precision, predictor, quick_ms in _timed(graph, kind, place, image, precisions):
+        found.append(Contender(item, size, engine, precision, graph, predictor, quick_ms, hw))
+    return min(found, key=lambda one: one.quick_ms)
 
 
 def _quick_ms(predictor: Predictor, image: Image) -> float:

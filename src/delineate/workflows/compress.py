@@ -13,6 +13,7 @@ from typing import Any
 import onnx
 
 from delineate.bundle.card import model_card
+from delineate.bundle.footprint import graph_footprint
 from delineate.bundle.load import (
     Bundle,
     engine_predictor,
@@ -225,6 +226,7 @@ class _Work:
                 name: partial(self._predictor, name)
                 for name in engines_on(self.settings.device, self.settings.engine)
             },
+            survive=partial(self._survive, image_hw=(self._image.shape[0], self._image.shape[1])),
             score=self._score,
             call=lambda predictor: predictor.predict(image),
             timed=time_calls,
@@ -308,6 +310,24 @@ class _Work:
         settings = self.settings
         return engine_predictor(
             graph, self.spec, engine, precision, settings.device, settings.threads
+        )
+
+    def _survive(
+        self,
+        graph: onnx.ModelProto,
+        engine: EngineName,
+        precision: Precision,
+        image_hw: tuple[int, int],
+    ) -> None:
+        device, threads = self.settings.device, self.settings.threads
+        graph_footprint(
+            graph,
+            self.spec,
+            engine,
+            precision,
+            image_hw=image_hw,
+            device=device,
+            threads=threads,
         )
 
     def _score(self, predictor: Predictor) -> Evaluation:

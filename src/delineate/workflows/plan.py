@@ -27,6 +27,7 @@ from delineate.planning.fingerprint import Fingerprint, fingerprint
 from delineate.planning.latency import LeftOut, NetworkKind, Place, quick_look
 from delineate.planning.look import look_at, read_alike
 from delineate.planning.measure import Work, rows_of
+from delineate.planning.prospect import by_promise, prospects, worth_timing
 from delineate.planning.rules import Ruled, ruled
 from delineate.planning.simple import SimpleMethod, advice, simple_methods
 from delineate.training.job import Event
@@ -35,8 +36,8 @@ from delineate.workflows.plan_page import write_plan_page
 from delineate.workflows.trying import Trial, Tried, after_trying, shares
 
 MEASURED_IMAGES = 200  # of train, for the fingerprint
-QUICK_SHARE = 0.6  # of the limit, after which no candidate is begun
-TIMED_SHARE = 0.25  # of the limit, for timing at length
+QUICK_SHARE = 0.55  # of the limit, after which no candidate is begun
+TIMED_SHARE = 0.2  # of the limit, for rounds of timing at length
 
 
 @dataclass(frozen=True)
@@ -195,27 +196,21 @@ def plan(
     work = _work(data, print_, settings.image_hw)
     image_hw = (work.image.shape[0], work.image.shape[1])
     simple = _simple(data, print_)
+    base, train_s = ruled(print_).plan, settings.train_s
     contenders, left_out = quick_look(
-        _candidates(settings, image_hw),
+        by_promise(_candidates(settings, image_hw), print_, plan=base, train_s=train_s),
         kind,
         place,
         work.image,
         budget_ms=budget.p95_ms,
-        limit_s=QUICK_SHARE * settings.limit_s,
+        limit_s=QUICK_SHARE * settings.limit_s - (time.monotonic() - began),
         tell=tell,
     )
-    rows = rows_of(
-        contenders,
-        kind,
-        place,
-        work,
-        budget,
-        print_,
-        plan=ruled(print_).plan,
-        train_s=settings.train_s,
-        limit_s=TIMED_SHARE * settings.limit_s,
-        tell=tell,
-    )
+    hopes = prospects(contenders, kind, print_, plan=base, train_s=train_s, tell=tell)
+    worthy, passed = worth_timing(hopes, budget.p95_ms)
+    left_out += passed
+    limit_s = TIMED_SHARE * settings.limit_s
+    rows = rows_of(worthy, kind, place, work, budget, limit_s=limit_s, tell=tell)
     rows.sort(key=lambda row: row.network.quantile(0.5).value)
     choice = choose(rows, left_out, budget)
     tried: tuple[Tried, ...] = ()
