@@ -17,12 +17,12 @@ import onnx
 from delineate.bundle.manifest import CLASSICAL, EngineName, Manifest, Precision, Variant
 from delineate.bundle.store import BundleStore
 from delineate.data.images import decode_image
+from delineate.engines.scaling import with_scaling
 from delineate.errors import BundleError, EngineError, MissingExtraError, SettingsError
 from delineate.types import (
     Image,
     Images,
     Output,
-    PerImagePredictor,
     Prediction,
     Predictor,
     PredictorSpec,
@@ -73,9 +73,7 @@ class Bundle:
 
     def scaled(self, scaling: Scaling) -> Predictor:
         """As :meth:`delineate.types.PerImagePredictor.scaled`."""
-        if not isinstance(self._predictor, PerImagePredictor):
-            raise TypeError(f"{type(self._predictor).__name__} has no scaled()")
-        return self._predictor.scaled(scaling)
+        return with_scaling(self._predictor, scaling)
 
     def reference(self) -> dict[str, Any]:
         """Statistics of predictions at release; empty when the bundle has none."""

@@ -61,9 +61,18 @@ def scaled_for(predictor: Predictor, image: Image) -> Predictor:
     """A predictor for tiles of ``image``, normalised by all of it where that is what it wants."""
     if not predictor.spec.normalised_by_image:
         return predictor
+    return with_scaling(predictor, image_scaling(image))
+
+
+def with_scaling(predictor: Predictor, scaling: Scaling) -> Predictor:
+    """A predictor that is normalised by image, for tiles of one whose scaling is known.
+
+    Raises:
+        TypeError: it takes none.
+    """
     if not isinstance(predictor, PerImagePredictor):
         raise TypeError(f"{type(predictor).__name__} is normalised by image and has no scaled()")
-    return predictor.scaled(image_scaling(image))
+    return predictor.scaled(scaling)
 
 
 def graph_inputs(model: onnx.ModelProto, image: Image) -> dict[str, np.ndarray]:

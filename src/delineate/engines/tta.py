@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
 
 from delineate.engines.check import check_batch
+from delineate.engines.scaling import with_scaling
 from delineate.errors import SettingsError
 from delineate.types import (
     Images,
     Output,
-    PerImagePredictor,
     Prediction,
     Predictor,
     PredictorSpec,
@@ -87,10 +87,8 @@ class TtaPredictor:
 
     def scaled(self, scaling: Scaling) -> TtaPredictor:
         """As :meth:`delineate.types.PerImagePredictor.scaled`; views change neither."""
-        if not isinstance(self._inner, PerImagePredictor):
-            raise TypeError(f"{type(self._inner).__name__} has no scaled()")
         view = copy.copy(self)
-        view._inner = self._inner.scaled(scaling)
+        view._inner = with_scaling(self._inner, scaling)
         return view
 
     def _view(self, images: Images, turns: int, mirrored: bool) -> UInt8[np.ndarray, "_ k _ _"]:
