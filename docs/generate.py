@@ -70,10 +70,9 @@ def commands(group: Any, name: str) -> Iterator[tuple[str, Any]]:
 def cli_page() -> str:
     parts = [CLI_HEAD]
     for name, command in commands(typer.main.get_command(app), "delineate"):
-        about, _, example = command.help.partition("Example: ")
+        about, *examples = command.help.split("Example: ")
         parts.append(f"## {name}\n\n{' '.join(about.split())}\n")
-        if example:
-            parts.append(f"Example: `{' '.join(example.split())}`\n")
+        parts += [f"Example: `{' '.join(example.split())}`\n" for example in examples]
         parts.append(_head("argument or option"))
         hints = typing.get_type_hints(command.callback)
         parts.append("\n".join(_parameter(item, hints) for item in command.params) + "\n")

@@ -80,3 +80,5 @@ def test_sizes() -> None:
         assert str(caught.value) == (
             f"--image-size: {text!r} is no size. Write HEIGHTxWIDTH, as in 480x640."
         )
+    with pytest.raises(SettingsError, match="7x99999 is larger than what is segmented at once"):
+        parse_size("7x99999")

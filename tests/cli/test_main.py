@@ -267,7 +267,7 @@ def test_ctrl_c(
     monkeypatch.setattr("delineate.cli.data_check.check_dataset", interrupt)
     done = delineate(*arguments)
     assert (done.status, done.out) == (130, "")
-    assert done.err.splitlines()[-1] == "interrupted; what was finished is kept"
+    assert done.err.splitlines()[-1] == "interrupted; files that were finished are kept"
     done = delineate(*arguments, "--json")
     assert done.status == 130
     assert done.document["error"]["kind"] == "Interrupted"

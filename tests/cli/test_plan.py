@@ -73,3 +73,23 @@ def test_trying_needs_candidates_and_time(
     done = CliRunner().invoke(app, words)
     assert isinstance(done.exception, SettingsError)
     assert done.exception.where in ("--try", "--budget")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--p95-ms nan", "--p95-ms: nan ms is no budget. Give more than 0, and an end."),
+        ("--p95-ms inf", "--p95-ms: inf ms is no budget. Give more than 0, and an end."),
+        ("--p95-ms 5 --threads 0", "--threads: 0 threads cannot be used."),
+        ("--p95-ms 5 --threads 5000", "--threads: 5000 threads cannot be used."),
+        ("--p95-ms 5 --train-budget 0s", "--train-budget: there is no training in no time."),
+        ("--p95-ms 5 --image-size 7x9999999", "--image-size: 7x9999999 is larger than"),
+        ("--p95-ms 5 --budget 2m", "--budget: is the time of --try. Add --try 3, or leave it out."),
+        ("--p95-ms 5 --device tpu", "device 'tpu' is unknown. Choose from cpu, cuda, gpu."),
+        ("--p95-ms 5 --curve nothing", "nothing: holds no learning curve. Name the folder of"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused_at_once(words: str, told: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["plan", str(tmp_path / "is not read"), *words.split()])
+    assert isinstance(done.exception, SettingsError)
+    assert str(done.exception).startswith(told)

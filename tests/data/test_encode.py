@@ -7,6 +7,7 @@ import pytest
 
 from delineate.data.encode import encode_image
 from delineate.data.images import decode_image
+from delineate.errors import OutputError
 
 
 @pytest.mark.parametrize("suffix", [".png", ".PNG", ".tif", ".webp"])
@@ -24,3 +25,8 @@ def test_a_jpeg_is_one() -> None:
     content = encode_image(image, ".jpg")
     assert content.startswith(b"\xff\xd8")
     assert np.abs(decode_image(content, "x").astype(int) - image).max() < 8
+
+
+def test_an_image_that_a_format_cannot_hold() -> None:
+    with pytest.raises(OutputError, match=r"an image of 70000 x 1 px cannot be written as \.jpg"):
+        encode_image(np.zeros((1, 70_000, 1), np.uint8), ".jpg")

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from delineate.planning.choice import Budget, Row, choose
-from delineate.planning.latency import LeftOut
+from delineate.planning.latency import TIME_OVER, LeftOut
 
 Make = Callable[..., Row]
 BUDGET = Budget(30.0)
@@ -82,6 +82,15 @@ def test_without_any_row() -> None:
     choice = choose([], [LeftOut("small", "at least 99 ms, by its multiply-adds")], BUDGET)
     assert choice.row is None
     assert "at least 99 ms" in choice.why[0]
+
+
+def test_what_there_was_no_time_for_is_told(make_row: Make) -> None:
+    left_out = [LeftOut("middle", TIME_OVER), LeftOut("large", "at least 99 ms")]
+    fits = [make_row("small", 5, 0.4, BUDGET)]
+    told = "There was no time to look at 1 other: a longer --limit would."
+    assert choose(fits, left_out, BUDGET).why[-1] == told
+    assert told in choose([make_row("small", 50, 0.4, BUDGET)], left_out, BUDGET).why
+    assert told not in choose(fits, left_out[1:], BUDGET).why
 
 
 def test_without_any_knowledge_the_fastest(make_row: Make) -> None:

@@ -100,6 +100,21 @@ def test_the_cheapest_comes_first_and_the_others_in_their_order() -> None:
 
 
 @pytest.mark.usefixtures("clock", "unchecked")
+def test_without_time_the_cheapest_is_there_still() -> None:
+    found, left_out = quick_look(
+        [LARGE, SMALL],
+        KIND,
+        Place(("onnxruntime",)),
+        IMAGE,
+        budget_ms=1000.0,
+        limit_s=-1.0,
+        tell=lambda _: None,
+    )
+    assert [one.candidate.name for one in found] == [SMALL.name]
+    assert left_out == [latency.LeftOut(LARGE.name, latency.TIME_OVER)]
+
+
+@pytest.mark.usefixtures("clock", "unchecked")
 def test_what_plain_convolutions_could_not_do_either_is_not_exported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -61,10 +62,9 @@ def test_a_network_is_trained_for_one_step_whatever_its_precisions(
 ) -> None:
     asked: list[str] = []
 
-    def step(one: object, *_: object) -> float | None:
-        name = one.candidate.name  # type: ignore[attr-defined]
-        asked.append(name)
-        return None if name == "huge" else 0.5
+    def step(model: ModelSettings, _: Plan, **__: object) -> float | None:
+        asked.append(model.architecture)
+        return None if model.architecture == "unet" else 0.5
 
     monkeypatch.setattr(prospect, "step_seconds", step)
     rows = [
@@ -73,11 +73,13 @@ def test_a_network_is_trained_for_one_step_whatever_its_precisions(
         make_row("huge", 9, 0.5, ANY),
     ]
     contenders = [row.contender for row in rows]
+    huge = replace(contenders[2].candidate, model=ModelSettings(architecture="unet"))
+    contenders[2] = replace(contenders[2], candidate=huge)
     plan = Plan(batch_size=16, crop_px=128)
     found = prospects(
         contenders, KIND, make_fingerprint(), plan=plan, train_s=100.0, tell=lambda _: None
     )
-    assert asked == ["small", "huge"]
+    assert asked == ["fast-scnn", "unet"]
     # 85 s of steps of half a second, each with 16 crops of a quarter of 256 x 256 px
     assert [one.crops for one in found] == [680.0, 680.0, None]
     assert [one.step_s for one in found] == [0.5, 0.5, None]
@@ -87,7 +89,7 @@ def test_a_network_is_trained_for_one_step_whatever_its_precisions(
 
 @pytest.mark.parametrize("precision", ["32", "bf16"])
 def test_a_step_is_timed_in_the_precision_of_the_training(
-    make_row: Make, monkeypatch: pytest.MonkeyPatch, precision: str
+    monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
     seen: list[torch.dtype] = []
     build = prospect.build
@@ -99,17 +101,17 @@ def test_a_step_is_timed_in_the_precision_of_the_training(
 
     monkeypatch.setattr(prospect, "build", watched)
     plan = SHORT.model_copy(update={"precision": precision})
-    seconds = step_seconds(make_row("a", 5, 0.5, ANY).contender, KIND, plan)
+    seconds = step_seconds(SHORT.model, plan, channels=3, classes=3, task="multiclass")
     assert seconds is not None
     assert seconds > 0
     assert set(seen) == {torch.float32 if precision == "32" else torch.bfloat16}
 
 
 def test_a_step_that_the_memory_does_not_hold(
-    make_row: Make, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise RuntimeError("not enough memory")
 
     monkeypatch.setattr(torch.Tensor, "backward", full)
-    assert step_seconds(make_row("a", 5, 0.5, ANY).contender, KIND, SHORT) is None
+    assert step_seconds(SHORT.model, SHORT, channels=3, classes=3, task="multiclass") is None

@@ -136,6 +136,24 @@ def test_one_class_of_several_has_to_be_named(dataset: Path, tmp_path: Path, met
     assert len(labels) <= 2
 
 
+@pytest.mark.parametrize("method", ["multi-otsu", "colour", "kmeans", "forest"])
+def test_methods_that_tell_all_classes_apart_look_for_none(
+    dataset: Path, tmp_path: Path, method: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"{method} tells all classes apart"):
+        fit(dataset, tmp_path / "a", method=method, settings=FitSettings(foreground="car"))
+
+
+def test_a_folder_of_other_things_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    for out in (".", str(tmp_path)):
+        with pytest.raises(OutputError, match="is a folder that holds no bundle"):
+            fit(tmp_path / "is not read", out, method="otsu", settings=FitSettings(force=True))
+
+
 def _said(found: Fitted, dataset: Path) -> np.ndarray:
     from delineate.data.images import read_image
 
@@ -180,6 +198,6 @@ def test_a_missing_package_is_named(
 
     monkeypatch.setattr(builtins, "__import__", refusing)
     for method in ("watershed", "multi-otsu", "forest"):
-        settings = FitSettings(foreground="car")
+        settings = FitSettings(foreground="car" if method == "watershed" else None)
         with pytest.raises(MissingExtraError, match=r"pip install 'delineate\[classical\]'"):
             fit(dataset, tmp_path / "a.bundle", method=method, settings=settings)

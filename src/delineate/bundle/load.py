@@ -31,6 +31,7 @@ from delineate.types import (
 
 Engine = Literal["auto", "onnxruntime", "openvino"]
 ENGINES = ("auto", "onnxruntime", "openvino")
+DEVICES = ("cpu", "cuda", "gpu")  # cuda: NVIDIA by ONNX Runtime; gpu: Intel by OpenVINO
 # of what is float in the file; int8 layers run as such whatever is said here
 OPENVINO_PRECISION: dict[Precision, Literal["f32", "bf16", "f16"]] = {
     "float32": "f32",
@@ -256,8 +257,12 @@ def engines_on(device: str, wanted: str) -> tuple[EngineName, ...]:
     """The engines to compare on a device: the one that is wanted, or with ``auto`` all there are.
 
     Raises:
-        SettingsError: there is no such engine.
+        SettingsError: there is no such engine or device.
     """
+    if device not in DEVICES:
+        raise SettingsError(
+            f"device {device!r} is unknown", mend=f"Choose from {', '.join(DEVICES)}."
+        )
     match wanted:
         case "onnxruntime" | "openvino":
             return (wanted,)

@@ -192,17 +192,22 @@ def write_bundle(
             for name, data in content.items():
                 archive.writestr(name, data)
         return
+    refuse_other_folder(path)
+    with atomic_folder(path, marker=MANIFEST, force=force) as part:
+        for name, data in content.items():
+            target = part / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+
+
+def refuse_other_folder(path: Path) -> None:
+    """Raise OutputError where a bundle would replace a folder of other things."""
     if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).is_file():
         raise OutputError(
             "is a folder that holds no bundle, so it is not replaced",
             where=path,
             mend="Name another.",
         )
-    with atomic_folder(path, marker=MANIFEST, force=force) as part:
-        for name, data in content.items():
-            target = part / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
 
 
 def _manifest_text(manifest: Manifest, files: Mapping[str, bytes]) -> bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -29,7 +31,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or gpu.")]
 EngineOption = Annotated[str, typer.Option(help="auto, onnxruntime or openvino.")]
-ThreadsOption = Annotated[int | None, typer.Option(help="Inside one call; all when left out.")]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Inside one call; all when left out.", callback=lambda value: _checked_threads(value)
+    ),
+]
 MapOption = Annotated[
     str | None,
     typer.Option(
@@ -118,6 +125,7 @@ def counting(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
         yield update
 
 
+LARGEST_SIDE_PX = 16_384  # of an image that is timed
 _DURATION = re.compile(
     r"^(?:([0-9]+(?:\.[0-9]+)?)h)?(?:([0-9]+(?:\.[0-9]+)?)m)?(?:([0-9]+(?:\.[0-9]+)?)s)?$"
 )
@@ -138,6 +146,31 @@ def parse_duration(text: str, where: str = "--budget") -> float:
     return hours * 3600 + minutes * 60 + seconds
 
 
+def _checked_threads(threads: int | None) -> int | None:
+    """More threads than cores only wait for each other, and engines take 0 for all."""
+    cores = os.cpu_count() or 1
+    if threads is not None and not 1 <= threads <= cores:
+        raise SettingsError(
+            f"{threads} threads cannot be used",
+            where="--threads",
+            mend=f"Give 1 to {cores}, the cores of this machine.",
+        )
+    return threads
+
+
+def checked_ms(budget_ms: float, where: str = "--p95-ms") -> float:
+    """A latency budget.
+
+    Raises:
+        SettingsError: it is no positive, finite number.
+    """
+    if not 0 < budget_ms < math.inf:
+        raise SettingsError(
+            f"{budget_ms:g} ms is no budget", where=where, mend="Give more than 0, and an end."
+        )
+    return budget_ms
+
+
 def parse_size(text: str) -> tuple[int, int]:
     """Height and width of ``1024x768``, pixels.
 
@@ -148,6 +181,12 @@ def parse_size(text: str) -> tuple[int, int]:
     if match is None:
         raise SettingsError(
             f"{text!r} is no size", where="--image-size", mend="Write HEIGHTxWIDTH, as in 480x640."
+        )
+    if max(int(match[1]), int(match[2])) > LARGEST_SIDE_PX:
+        raise SettingsError(
+            f"{text} is larger than what is segmented at once",
+            where="--image-size",
+            mend=f"Give sides of up to {LARGEST_SIDE_PX} px; larger images are cut into tiles.",
         )
     return int(match[1]), int(match[2])
 

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from delineate.cli.console import ForceOption, JsonOption, emit, err
 from delineate.cli.training_options import NameOption
+from delineate.words import plural
 
 
 def fit(
@@ -52,7 +53,9 @@ def fit(
 
     def show(console: Console) -> None:
         console.print(format_table(found.evaluation.scores, details=found.evaluation.details))
-        console.print(f"{found.method}, fitted to {found.images} images in {found.fit_s:.1f} s")
+        console.print(
+            f"{found.method}, fitted to {plural(found.images, 'image')} in {found.fit_s:.2g} s"
+        )
         console.print(f"bundle  {found.bundle}")
 
     emit(found.to_dict(), as_json=as_json, show=show)

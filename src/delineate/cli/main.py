@@ -66,7 +66,7 @@ def _run(*, as_json: bool) -> int:
     try:
         status = app(standalone_mode=False)
         if status == INTERRUPTED:  # what typer makes of Ctrl-C
-            return _interrupted("what was finished is kept", as_json=as_json)
+            return _interrupted("files that were finished are kept", as_json=as_json)
     except DelineateError as error:
         report_error(error, as_json=as_json)
         return error.exit_status
@@ -79,7 +79,7 @@ def _run(*, as_json: bool) -> int:
     except Interrupted as error:
         return _interrupted(error.mend, as_json=as_json)
     except (KeyboardInterrupt, typer.Abort):
-        return _interrupted("what was finished is kept", as_json=as_json)
+        return _interrupted("files that were finished are kept", as_json=as_json)
     except Exception as error:
         # usage errors of the option parser carry their own exit code and wording
         if not hasattr(error, "exit_code") or not hasattr(error, "show"):

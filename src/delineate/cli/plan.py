@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from delineate.cli.console import (
     DeviceOption,
@@ -16,6 +17,7 @@ from delineate.cli.console import (
     ForceOption,
     JsonOption,
     ThreadsOption,
+    checked_ms,
     emit,
     err,
     extra,
@@ -55,7 +57,9 @@ def plan(
     train_budget: Annotated[
         str, typer.Option(help="How long the training may take: 30m, 1h30m.")
     ] = "30m",
-    limit: Annotated[str, typer.Option(help="For this search, about: 90s, 4m.")] = "4m",
+    limit: Annotated[
+        str, typer.Option(help="For looking at candidates and timing them, about: 90s, 4m.")
+    ] = "4m",
     curve: Annotated[
         Path | None, typer.Option(help="The folder of train --curve, whose verdict is told too.")
     ] = None,
@@ -63,7 +67,8 @@ def plan(
         int, typer.Option("--try", help="Really train so many of the best, by halving.")
     ] = 0,
     budget_of_tries: Annotated[
-        str | None, typer.Option("--budget", help="Of --try, all trainings together: 2h.")
+        str | None,
+        typer.Option("--budget", help="Of --try: 2h for all trainings, a minute each at least."),
     ] = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
@@ -84,15 +89,13 @@ def plan(
         from delineate.workflows.plan import PlanSettings
         from delineate.workflows.plan import plan as run
 
-    if p95_ms <= 0:
-        raise SettingsError(f"{p95_ms:g} ms is no budget", where="--p95-ms", mend="Give more.")
-    budget = Budget(p95_ms, end_to_end, None if memory is None else parse_bytes(memory))
+    budget = Budget(checked_ms(p95_ms), end_to_end, None if memory is None else parse_bytes(memory))
     settings = PlanSettings(
         engine=engine,
         device=device,
         threads=threads,
         image_hw=None if image_size is None else parse_size(image_size),
-        train_s=parse_duration(train_budget, "--train-budget"),
+        train_s=_training_s(train_budget),
         limit_s=parse_duration(limit, "--limit"),
         curve=curve,
         tries=tries,
@@ -109,6 +112,15 @@ def plan(
     emit(found.to_dict(), as_json=as_json, show=lambda console: _show(console, found))
     if found.choice.row is None:
         raise typer.Exit(1)
+
+
+def _training_s(text: str) -> float:
+    found = parse_duration(text, "--train-budget")
+    if found == 0:
+        raise SettingsError(
+            "there is no training in no time", where="--train-budget", mend="Give 30m, or more."
+        )
+    return found
 
 
 def parse_bytes(text: str) -> int:
@@ -138,13 +150,8 @@ def _show(console: Console, found: Planned) -> None:
             "-" if row.expected is None else f"{row.expected.miou:.3f}",
             "no" if row.reasons else "yes",
         )
-    console.print(table)
-    height, width = found.image_hw
-    engines = " and ".join(sorted({row.contender.engine for row in found.rows}))
-    console.print(
-        f"One image of {height} x {width} px on {engines}, in turns. whole: p95 with decoding and "
-        "encoding. MB: of a process. mIoU: as expected, for the order alone."
-    )
+    if found.rows:
+        _show_rows(console, table, found)
     for item in found.left_out:
         console.print(f"not timed: {item.name} ({item.reason})")
     for sentence in (*found.choice.why, *found.advice):
@@ -152,3 +159,13 @@ def _show(console: Console, found: Planned) -> None:
     if found.files:
         console.print(f"plan  {found.files['plan']}  (delineate train DATASET --plan it)")
         console.print(f"page  {found.files['page']}")
+
+
+def _show_rows(console: Console, table: Table, found: Planned) -> None:
+    console.print(table)
+    height, width = found.image_hw
+    engines = " and ".join(sorted({row.contender.engine for row in found.rows}))
+    console.print(
+        f"One image of {height} x {width} px on {engines}, in turns. whole: p95 with decoding and "
+        "encoding. MB: of a process. mIoU: as expected, for the order alone."
+    )

@@ -7,6 +7,7 @@ from io import BytesIO
 import cv2
 import tifffile
 
+from delineate.errors import OutputError
 from delineate.types import Image
 
 # by suffix, the pixel types that such a file holds
@@ -19,10 +20,18 @@ def encode_image(image: Image, suffix: str) -> bytes:
     Args:
         image: (H, W, C).
         suffix: of the file that is wanted, ``.png``.
+
+    Raises:
+        OutputError: the format does not hold so large an image.
     """
     rgb = image.shape[2] == 3
     if image.shape[2] in (1, 3) and image.dtype.name in _HELD.get(suffix.lower(), ()):
-        _, encoded = cv2.imencode(suffix, image[:, :, ::-1] if rgb else image)
+        done, encoded = cv2.imencode(suffix, image[:, :, ::-1] if rgb else image)
+        if not done:
+            raise OutputError(
+                f"an image of {image.shape[1]} x {image.shape[0]} px cannot be written as {suffix}",
+                mend="Take a smaller one, or TIFF.",
+            )
         return encoded.tobytes()
     file = BytesIO()
     photometric = "rgb" if rgb else "minisblack"

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from delineate.config import ModelSettings
 from delineate.engines.timing import Interval, Timing
-from delineate.planning.latency import LeftOut
+from delineate.planning.latency import TIME_OVER, LeftOut
 from delineate.planning.prospect import Prospect
+from delineate.words import plural
 
 TIE = 0.01  # of expected mIoU: too close to tell, and the faster one is taken
 
@@ -129,7 +130,15 @@ def choose(rows: Sequence[Row], left_out: Sequence[LeftOut], budget: Budget) -> 
     best = max(row.miou for row in known)
     near = [row for row in known if row.miou >= best - TIE]
     chosen = min(_sure(near), key=_ms)
-    return Choice(chosen, _why(chosen, near, known, rows, budget))
+    return Choice(chosen, (*_why(chosen, near, known, rows, budget), *_unseen(left_out)))
+
+
+def _unseen(left_out: Sequence[LeftOut]) -> tuple[str, ...]:
+    """That there was no time for some."""
+    count = sum(item.reason == TIME_OVER for item in left_out)
+    if count == 0:
+        return ()
+    return (f"There was no time to look at {plural(count, 'other')}: a longer --limit would.",)
 
 
 def by_expectation(rows: Sequence[Row], most: int) -> list[Row]:
@@ -211,7 +220,7 @@ def _what_would_fit(
     rows: Sequence[Row], left_out: Sequence[LeftOut], budget: Budget
 ) -> tuple[str, ...]:
     if not rows:
-        return ("No candidate came near; the fastest was left out: " + left_out[0].reason + ".",)
+        return (f"No candidate came near. {left_out[0].name}: {left_out[0].reason}.",)
     fastest = min(rows, key=lambda row: row.p95(budget).at_most)
     needed = fastest.p95(budget).at_most
     text = [f"Nothing fits. The nearest is {fastest.name}: {'; '.join(fastest.reasons)}."]
@@ -220,6 +229,7 @@ def _what_would_fit(
         text.append(f"A budget of {math.ceil(1.1 * needed)} ms would do.")
         text.append(f"So would images with sides of {share:.0%} of these.")
         text.append("A faster engine or device may do (--engine, --device), or more --threads.")
+    text += _unseen(left_out)
     if budget.memory_bytes is not None and any("MB" in reason for reason in fastest.reasons):
         least = min(row.memory_bytes for row in rows if row.memory_bytes is not None)
         text.append(f"The least memory that any needs is {least / 2**20:.0f} MB.")

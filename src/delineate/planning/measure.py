@@ -15,6 +15,7 @@ from delineate.planning.choice import Budget, Row, misfits
 from delineate.planning.latency import Contender, NetworkKind, Place
 from delineate.planning.prospect import Prospect
 from delineate.types import Image
+from delineate.words import plural
 
 ROUNDS = 20
 WARM_UP_S = 1.0  # at most, of each; the quick look was one already
@@ -60,7 +61,7 @@ def rows_of(
     for one in prospects:
         calls[f"network of {one.contender.label}"] = _network(one.contender, work)
         calls[f"whole of {one.contender.label}"] = _whole(one.contender, work)
-    tell(f"timing {len(prospects)} candidates in turns")
+    tell(f"timing {plural(len(prospects), 'candidate')} in turns")
     timings = time_calls(calls, rounds=ROUNDS, limit_s=limit_s, warm_up_limit_s=WARM_UP_S)
     found = []
     for one in prospects:

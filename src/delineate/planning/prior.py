@@ -26,6 +26,7 @@ import numpy as np
 from delineate.config import ModelSettings, Settings, checked
 from delineate.planning.candidates import Candidate
 from delineate.planning.fingerprint import Fingerprint
+from delineate.words import plural
 
 CROP_PIXELS = 256 * 256  # the unit in which what a training sees is counted
 _PAST = 0.5  # of the slope, beyond the longest training
@@ -104,8 +105,7 @@ def expected(
         for dataset in sorted({row.dataset for row in used})
     ]
     share = float(np.mean(shares))
-    plural = ("s" if len(used) > 1 else "", "s" if len(shares) > 1 else "")
-    source = f"{len(used)} training{plural[0]} on {len(shares)} dataset{plural[1]}"
+    source = f"{plural(len(used), 'training')} on {plural(len(shares), 'dataset')}"
     if not own:
         source += " at another input scale"
     return Expected(share * fingerprint.ceiling(candidate.stride), share, source)

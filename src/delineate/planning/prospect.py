@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from delineate.config import Plan
+from delineate.config import ModelSettings, Plan
 from delineate.models import build
 from delineate.planning.candidates import Candidate
 from delineate.planning.fingerprint import Fingerprint
@@ -22,6 +22,7 @@ from delineate.planning.latency import Contender, LeftOut, NetworkKind
 from delineate.planning.prior import CROP_PIXELS, Expected, expected
 from delineate.training.losses.build import build_loss
 from delineate.training.step import autocast_type, precision
+from delineate.types import Task
 
 TRAINED_SHARE = 0.85  # of a training's budget that goes into steps; the rest validates and exports
 SLOW_STEP_S = 1.0  # of such steps one is timed, of others the median of three
@@ -106,7 +107,13 @@ def prospects(
         name = one.candidate.name
         if name not in steps:
             tell(f"a training step of {name}")
-            steps[name] = step_seconds(one, kind, plan)
+            steps[name] = step_seconds(
+                one.candidate.model,
+                plan,
+                channels=kind.channels,
+                classes=len(kind.classes),
+                task=kind.task,
+            )
         step_s = steps[name]
         if step_s is None:
             found.append(Prospect(one, None, None, None))
@@ -145,21 +152,29 @@ def worth_timing(
     return kept, [LeftOut(one.contender.label, reason) for one in others[room:]]
 
 
-def step_seconds(one: Contender, kind: NetworkKind, plan: Plan) -> float | None:
+def step_seconds(
+    model: ModelSettings, plan: Plan, *, channels: int, classes: int, task: Task
+) -> float | None:
     """Of forward and backward pass of one batch, on the device and in the precision of training.
+
+    Args:
+        model: the network; its weights are random.
+        plan: crops, batch, loss and precision.
+        channels: of an image.
+        classes: background included.
+        task: multiclass or binary.
 
     Returns:
         None where the memory does not hold it.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     arithmetic = autocast_type(precision(plan.precision))
-    settings = one.candidate.model.model_copy(update={"encoder_weights": None})
-    classes = len(kind.classes)
+    settings = model.model_copy(update={"encoder_weights": None})
     with torch.random.fork_rng(devices=()):
-        network = build(settings, channels=kind.channels, classes=classes, task=kind.task)
+        network = build(settings, channels=channels, classes=classes, task=task)
     network = network.to(device).to(memory_format=torch.channels_last).train()
-    criterion = build_loss(plan.loss, classes=classes, task=kind.task, ignore_index=None).to(device)
-    shape = (plan.batch_size, kind.channels, plan.crop_px, plan.crop_px)
+    criterion = build_loss(plan.loss, classes=classes, task=task, ignore_index=None).to(device)
+    shape = (plan.batch_size, channels, plan.crop_px, plan.crop_px)
     crops = torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last)
     truth = torch.randint(0, classes, (plan.batch_size, plan.crop_px, plan.crop_px), device=device)
 

@@ -22,6 +22,7 @@ from delineate.engines.timing import Timing, time_calls
 from delineate.errors import EngineError, MissingExtraError, SettingsError
 from delineate.evaluation.comparison import Difference, compare_models
 from delineate.evaluation.evaluate import Evaluation
+from delineate.words import plural
 from delineate.workflows.bench_contenders import Contender, Picture, contenders_of
 from delineate.workflows.bench_page import bench_page
 from delineate.workflows.bench_plot import bench_plot
@@ -165,7 +166,7 @@ def _figures(
     for one in contenders:
         calls[f"network of {one.label}"] = one.network
         calls[f"whole of {one.label}"] = one.whole(picture)
-    tell(f"timing {len(contenders)} contenders in turns")
+    tell(f"timing {plural(len(contenders), 'contender')} in turns")
     timings = time_calls(calls, rounds=ROUNDS, limit_s=settings.limit_s)
     tell("images per second at saturation, in turns")
     meter = meter_of(settings.device)

@@ -18,6 +18,7 @@ from delineate.bundle.manifest import (
     bundle_name,
     class_infos,
 )
+from delineate.bundle.store import refuse_other_folder
 from delineate.config import Normalisation, TilingSettings
 from delineate.data.dataset import Dataset
 from delineate.data.files import refuse_existing
@@ -28,6 +29,7 @@ from delineate.evaluation.evaluate import Evaluation
 from delineate.planning.look import FirstLook, look_at, read_alike
 from delineate.planning.simple import spread
 from delineate.release import refuse_without_images, release
+from delineate.words import plural
 from delineate.workflows.evaluate import labelled
 
 FITTED_IMAGES = 60
@@ -123,7 +125,9 @@ def fit(
         raise SettingsError("there is nothing to fit on", where="--images", mend="Give 1 or more.")
     if not settings.force:
         refuse_existing(out)
-    name = bundle_name(out.with_suffix(""), settings.name)
+    else:
+        refuse_other_folder(out)
+    name = bundle_name(out.resolve().parent / out.resolve().stem, settings.name)
     data = Dataset.open(Path(dataset))
     train, val = labelled(data, "train"), labelled(data, "val")
     refuse_without_images(val, out)
@@ -131,7 +135,7 @@ def fit(
     look = look_at(train, data.info)
     read = partial(read_alike, info=data.info, first=look)
     chosen = spread(train, settings.images)
-    tell(f"fitting {method} to {len(chosen)} images")
+    tell(f"fitting {method} to {plural(len(chosen), 'image')}")
     began = time.perf_counter()
     pairs = (read(sample) for sample in chosen)
     predictor = METHODS[method].fit(pairs, data.info.classes, foreground)
@@ -162,6 +166,12 @@ def _foreground(classes: Sequence[str], method: str, wanted: str | None) -> str:
             where="--method",
             mend="Join classes with delineate data import --map, or take multi-otsu, kmeans or "
             "forest.",
+        )
+    if wanted is not None and method not in (*_ONE_CLASS, "grabcut"):
+        raise SettingsError(
+            f"{method} tells all classes apart and looks for none of them",
+            where="--foreground",
+            mend="Leave it out, or take otsu, grabcut or watershed.",
         )
     if wanted is not None:
         return wanted

@@ -185,14 +185,14 @@ def plan(
     began = time.monotonic()
     trial = _trial(settings, out, force=force)
     files = {} if out is None else _files(Path(out), force=force)
+    place = Place(engines_on(settings.device, settings.engine), settings.device, settings.threads)
+    told = () if settings.curve is None else (_verdict(settings.curve),)
     data = Dataset.open(Path(dataset))
     if trial is not None:
         labelled(data, "val")
     tell("reading the dataset")
     print_ = _fingerprint(data)
-    place = Place(engines_on(settings.device, settings.engine), settings.device, settings.threads)
     kind = _kind(data, print_)
-    told = () if settings.curve is None else (_verdict(settings.curve),)
     work = _work(data, print_, settings.image_hw)
     image_hw = (work.image.shape[0], work.image.shape[1])
     simple = _simple(data, print_)
@@ -241,6 +241,10 @@ def _trial(settings: PlanSettings, out: Path | str | None, *, force: bool) -> Tr
     """What is to be tried; None where nothing is."""
     if settings.tries == 0 and settings.tried_for is None:
         return None
+    if settings.tries == 0:
+        raise SettingsError(
+            "is the time of --try", where="--budget", mend="Add --try 3, or leave it out."
+        )
     if settings.tries < 2 or settings.tried_for is None:
         raise SettingsError(
             "trying candidates needs two or more of them, and a time",
@@ -286,9 +290,15 @@ def _verdict(run: Path) -> str:
     path = run / "curve.json"
     try:
         text = json.loads(path.read_text(encoding="utf-8"))["verdict"]
+    except FileNotFoundError as error:
+        raise SettingsError(
+            "holds no learning curve",
+            where=run,
+            mend="Name the folder of: delineate train --curve.",
+        ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SettingsError(
-            f"holds no learning curve ({error})",
+            f"is no learning curve ({error})",
             where=path,
             mend="Name the folder of: delineate train --curve.",
         ) from error

@@ -101,8 +101,3 @@ def from_error(kind: FindingKind, root: Path, file: Path, error: DelineateError)
 def below(root: Path, file: Path) -> str:
     """The path of ``file`` below the dataset's folder ``root``, with forward slashes."""
     return file.relative_to(root).as_posix()
-
-
-def plural(number: int, what: str) -> str:
-    """``1 pixel`` or ``2 pixels``."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -8,12 +8,13 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from delineate.data.checks.findings import Finding, below, plural
+from delineate.data.checks.findings import Finding, below
 from delineate.data.dataset import DatasetInfo
 from delineate.data.images import read_image
 from delineate.data.label_ids import refuse_other_ids, unknown_ids
 from delineate.errors import DelineateError, MaskError
 from delineate.types import LabelMap
+from delineate.words import plural
 
 STRAY_SHARE = 0.001
 """Ids outside the classes are strays up to this share of the pixels."""

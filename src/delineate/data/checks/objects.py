@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from delineate.data.checks.findings import Finding, below, from_error, plural
+from delineate.data.checks.findings import Finding, below, from_error
 from delineate.data.dataset import DatasetInfo, Sample
 from delineate.data.masks import read_mask
 from delineate.data.palette import is_background
 from delineate.errors import DelineateError
 from delineate.types import InstanceMap, LabelMap
+from delineate.words import plural
 
 
 def check_objects(

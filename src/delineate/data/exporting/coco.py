@@ -21,8 +21,9 @@ from delineate.data.exporting.categories import (
 )
 from delineate.data.exporting.documents import Spool, write_document
 from delineate.data.exporting.pieces import Piece, counts_of, ignored_objects_note, pieces_of
-from delineate.data.exporting.writer import Labelled, Writer, Written, plural
+from delineate.data.exporting.writer import Labelled, Writer, Written
 from delineate.data.rle import label_map_to_coco
+from delineate.words import plural
 
 INFO = {"description": "written by delineate data export", "version": "1.0"}
 

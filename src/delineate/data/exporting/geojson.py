@@ -29,10 +29,11 @@ from delineate.data.exporting.pieces import (
     ignored_objects_note,
     pieces_of,
 )
-from delineate.data.exporting.writer import Labelled, Writer, Written, plural, split_folder
+from delineate.data.exporting.writer import Labelled, Writer, Written, split_folder
 from delineate.data.images import sniff
 from delineate.data.palette import Colour
 from delineate.errors import ImageError, MissingExtraError, SettingsError
+from delineate.words import plural
 
 IGNORE_CLASS = "Ignore*"
 """How QuPath calls what no measurement counts."""

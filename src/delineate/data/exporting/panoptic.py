@@ -20,9 +20,10 @@ from delineate.data.exporting.coco import INFO
 from delineate.data.exporting.documents import Spool, write_document
 from delineate.data.exporting.pieces import counts_of, ignored_objects_note, pieces_of
 from delineate.data.exporting.pixels import write_png
-from delineate.data.exporting.writer import Labelled, Writer, Written, plural
+from delineate.data.exporting.writer import Labelled, Writer, Written
 from delineate.data.palette import Colour
 from delineate.data.rle import label_map_to_coco
+from delineate.words import plural
 
 
 class PanopticWriter(Writer):

@@ -10,10 +10,11 @@ from jaxtyping import UInt32
 
 from delineate.data.dataset import DatasetInfo
 from delineate.data.exporting.categories import has_unwritten_background
-from delineate.data.exporting.writer import Labelled, plural
+from delineate.data.exporting.writer import Labelled
 from delineate.data.formats.naming import means_background
 from delineate.errors import MaskError
 from delineate.types import InstanceMap, LabelMap
+from delineate.words import plural
 
 
 @dataclass(frozen=True)

@@ -72,8 +72,3 @@ class Writer(Protocol):
 def split_folder(folder: Path, split: str) -> Path:
     """The folder of ``split``: below ``folder``, or ``folder`` itself for the only one."""
     return folder if split == ONLY_SPLIT else folder / split
-
-
-def plural(count: int, one: str, several: str | None = None) -> str:
-    """``1 image``, ``2 images``."""
-    return f"{count:,} {one if count == 1 else several or one + 's'}"

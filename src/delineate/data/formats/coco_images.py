@@ -15,6 +15,7 @@ from delineate.data.formats.pairing import refuse_absent, spellings
 from delineate.data.formats.settings import ImportSettings
 from delineate.data.formats.source import Item
 from delineate.errors import DatasetError, MaskError
+from delineate.words import plural
 
 _LISTED = 5
 
@@ -99,7 +100,7 @@ def list_items(
         refuse_absent(names, file, drop=settings.drop_unpaired)
     notes: list[str] = []
     if again:
-        notes.append(f"named twice, and imported once: {_plural(again, 'image')}")
+        notes.append(f"named twice, and imported once: {plural(again, 'image')}")
     notes += _unnamed(first)
     items = [item for split, members in by_split.items() for item in _items_of(split, members)]
     if not items:
@@ -192,7 +193,7 @@ def _unnamed(named: dict[Path, Entry]) -> Iterable[str]:
     left = [file.name for file in others if file not in named]
     if left:
         some = ", ".join(left[:_LISTED]) + (", ..." if len(left) > _LISTED else "")
-        yield f"in no annotation file, and not imported: {_plural(len(left), 'image')} ({some})"
+        yield f"in no annotation file, and not imported: {plural(len(left), 'image')} ({some})"
 
 
 def _items_of(split: str, members: dict[Path, Entry]) -> Iterable[Item]:
@@ -210,7 +211,3 @@ def _items_of(split: str, members: dict[Path, Entry]) -> Iterable[Item]:
             labelled=entry.content is not None,
             key=entry,
         )
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
