@@ -30,7 +30,7 @@ from delineate.data.piece import top_left
 from delineate.engines.timing import time_calls
 from delineate.planning.candidates import candidate
 from delineate.planning.choice import Budget, by_expectation
-from delineate.planning.latency import NetworkKind, as_int8, with_random_weights
+from delineate.planning.contender import NetworkKind, as_int8, with_random_weights
 from delineate.workflows.compress import CompressSettings, compress
 from delineate.workflows.evaluate import EvaluateSettings, evaluate
 from delineate.workflows.plan import PlanSettings, plan

@@ -13,8 +13,8 @@ from delineate.engines.timing import Timing
 from delineate.planning.candidates import Size, candidate
 from delineate.planning.ceilings import STRIDES
 from delineate.planning.choice import Budget, Row, misfits
+from delineate.planning.contender import Contender
 from delineate.planning.fingerprint import ClassFingerprint, Fingerprint
-from delineate.planning.latency import Contender
 from delineate.planning.look import FirstLook
 from delineate.planning.prior import Expected
 from delineate.types import Images, Output, Prediction, PredictorSpec

@@ -3,7 +3,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from delineate.planning.choice import Budget, Row, choose
-from delineate.planning.latency import TIME_OVER, LeftOut
+from delineate.planning.contender import LeftOut
+from delineate.planning.latency import TIME_OVER
 
 Make = Callable[..., Row]
 BUDGET = Budget(30.0)

@@ -12,7 +12,8 @@ from delineate.config import ModelSettings, Normalisation
 from delineate.errors import EngineError, ModelError
 from delineate.planning import latency
 from delineate.planning.candidates import candidate
-from delineate.planning.latency import NetworkKind, Place, as_int8, quick_look
+from delineate.planning.contender import LeftOut, NetworkKind, Place, as_int8
+from delineate.planning.latency import quick_look
 
 KIND = NetworkKind(
     3, "uint8", ("a", "b", "c"), "multiclass", Normalisation(mean=(120.0,) * 3, std=(60.0,) * 3)
@@ -111,7 +112,7 @@ def test_without_time_the_cheapest_is_there_still() -> None:
         tell=lambda _: None,
     )
     assert [one.candidate.name for one in found] == [SMALL.name]
-    assert left_out == [latency.LeftOut(LARGE.name, latency.TIME_OVER)]
+    assert left_out == [LeftOut(LARGE.name, latency.TIME_OVER)]
 
 
 @pytest.mark.usefixtures("clock", "unchecked")

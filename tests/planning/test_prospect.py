@@ -11,8 +11,8 @@ import torch
 from delineate.config import ModelSettings, Normalisation, Plan
 from delineate.planning import prospect
 from delineate.planning.choice import Budget, Row
+from delineate.planning.contender import NetworkKind
 from delineate.planning.fingerprint import Fingerprint
-from delineate.planning.latency import NetworkKind
 from delineate.planning.prospect import prospects, step_seconds, worth_timing
 
 Make = Callable[..., Row]

@@ -249,7 +249,8 @@ def test_trying_needs_a_number_and_a_time(
     dataset: Path, tmp_path: Path, tries: int, duration: Duration | None
 ) -> None:
     settings = replace(QUICK, tries=tries, tried_for=duration)
-    with pytest.raises(SettingsError, match="two or more of them, and a time"):
+    told = "two or more of them, and a time" if tries else "is the time of --try"
+    with pytest.raises(SettingsError, match=told):
         plan(dataset, EASY, out=tmp_path / "plan.yaml", settings=settings)
     with pytest.raises(SettingsError, match="need a place"):
         plan(dataset, EASY, settings=replace(QUICK, tries=2, tried_for=Duration(steps=1)))

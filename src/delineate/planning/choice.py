@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from delineate.config import ModelSettings
 from delineate.engines.timing import Interval, Timing
-from delineate.planning.latency import TIME_OVER, LeftOut
+from delineate.planning.contender import LeftOut
+from delineate.planning.latency import TIME_OVER
 from delineate.planning.prospect import Prospect
 from delineate.words import plural
 

@@ -12,7 +12,7 @@ from delineate.data.palette import Colour
 from delineate.engines.timing import time_calls
 from delineate.errors import EngineError
 from delineate.planning.choice import Budget, Row, misfits
-from delineate.planning.latency import Contender, NetworkKind, Place
+from delineate.planning.contender import Contender, NetworkKind, Place
 from delineate.planning.prospect import Prospect
 from delineate.types import Image
 from delineate.words import plural

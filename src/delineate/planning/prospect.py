@@ -17,8 +17,8 @@ import torch
 from delineate.config import ModelSettings, Plan
 from delineate.models import build
 from delineate.planning.candidates import Candidate
+from delineate.planning.contender import Contender, LeftOut, NetworkKind
 from delineate.planning.fingerprint import Fingerprint
-from delineate.planning.latency import Contender, LeftOut, NetworkKind
 from delineate.planning.prior import CROP_PIXELS, Expected, expected
 from delineate.training.losses.build import build_loss
 from delineate.training.step import autocast_type, precision

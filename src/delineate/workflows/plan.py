@@ -23,8 +23,9 @@ from delineate.errors import SettingsError
 from delineate.evaluation.scores import none_if_nan
 from delineate.planning.candidates import Candidate, candidate, candidates
 from delineate.planning.choice import Budget, Choice, Row, choose
+from delineate.planning.contender import LeftOut, NetworkKind, Place
 from delineate.planning.fingerprint import Fingerprint, fingerprint
-from delineate.planning.latency import LeftOut, NetworkKind, Place, quick_look
+from delineate.planning.latency import quick_look
 from delineate.planning.look import look_at, read_alike
 from delineate.planning.measure import Work, rows_of
 from delineate.planning.prospect import by_promise, prospects, worth_timing
