@@ -20,6 +20,7 @@ from delineate.planning.candidates import Candidate
 from delineate.planning.contender import Contender, LeftOut, NetworkKind
 from delineate.planning.fingerprint import Fingerprint
 from delineate.planning.prior import CROP_PIXELS, Expected, expected
+from delineate.training.dilated_depthwise import spare_dilated_depthwise
 from delineate.training.losses.build import build_loss
 from delineate.training.step import autocast_type, precision
 from delineate.types import Task
@@ -173,6 +174,8 @@ def step_seconds(
     with torch.random.fork_rng(devices=()):
         network = build(settings, channels=channels, classes=classes, task=task)
     network = network.to(device).to(memory_format=torch.channels_last).train()
+    if device.type == "cpu" and arithmetic is torch.bfloat16:
+        spare_dilated_depthwise(network)
     criterion = build_loss(plan.loss, classes=classes, task=task, ignore_index=None).to(device)
     shape = (plan.batch_size, channels, plan.crop_px, plan.crop_px)
     crops = torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last)

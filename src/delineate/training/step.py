@@ -13,6 +13,7 @@ from torch import Tensor
 
 from delineate.engines.pytorch import Normaliser
 from delineate.errors import RefusedError
+from delineate.training.dilated_depthwise import spare_dilated_depthwise
 from delineate.training.ema import MovingAverage
 from delineate.training.job import Job
 from delineate.training.losses.build import build_loss
@@ -67,6 +68,8 @@ class Stepper:
         self._fp16 = precision(job.plan.precision) == "16-mixed"
         self.micro_batch = micro_batch
         self.module = job.build().to(memory_format=torch.channels_last)
+        if fabric.device.type == "cpu" and precision(job.plan.precision) == "bf16-mixed":
+            spare_dilated_depthwise(self.module)
         synchronise(self.module, world)
         settings = job.plan.optimiser
         self.adamw = torch.optim.AdamW(
