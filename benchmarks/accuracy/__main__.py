@@ -35,7 +35,8 @@ def train_and_predict(unit: Unit, data: Path, work: Path, budget_s: float) -> di
     log = work / "log.txt"
     match unit.peer:
         case "delineate":
-            return delineate_peer.train_and_predict(data, work, budget_s, unit.seed, log)
+            views = delineate_peer.VIEWS[unit.dataset]
+            return delineate_peer.train_and_predict(data, work, budget_s, unit.seed, log, views)
         case "nnunet":
             return nnunet.train_and_predict(data, work, budget_s, log)
         case _:
@@ -51,7 +52,11 @@ def run(unit: Unit, root: Path, kept: Path, budget_s: float) -> None:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     found = train_and_predict(unit, data, work, budget_s)
-    scores = score(work / "predictions", data / "test" / "masks", split.info)
+    masks = data / "test" / "masks"
+    scores = score(work / "predictions", masks, split.info)
+    if "tta" in found:
+        averaged = score(work / delineate_peer.AVERAGED, masks, split.info)
+        found["tta"]["score"] = headline(averaged)
     result = {
         "unit": unit.name,
         "metric": "foreground Dice" if len(split.info.classes) == 2 else "mIoU",

@@ -12,6 +12,7 @@ from benchmarks.accuracy.units import BUDGET_S, EXTRA_PEERS, FOLDS, PEERS, claim
 from benchmarks.record import ROOT, write
 
 PAGE = ROOT / "docs" / "explanation" / "accuracy.md"
+TTA = "delineate, --tta"  # not a training of its own
 METRIC = {"nuclei": "dice", "camvid": "miou"}
 NUMBERED = {"nuclei": "fold", "camvid": "seed"}
 CLAIM = (
@@ -20,6 +21,7 @@ CLAIM = (
 )
 PEER_NAMES = {
     "delineate": "`delineate train` with nothing but `--budget`; its export is inside the time",
+    TTA: "the same network, its answers averaged over mirrored views (and turned ones, nuclei)",
     "nnunet": "nnU-Net v2 2D by its own planner, iterations reduced to the time; planning, "
     "preprocessing and prediction (mirrored, its default) outside the time",
     "smp": "segmentation-models-pytorch's example notebooks (FPN), batches of 8, with "
@@ -55,9 +57,13 @@ def read(kept: Path) -> dict[str, dict[str, Any]]:
 
 def scores(results: Results, dataset: str, peer: str) -> dict[int, float]:
     """The score of each fold or seed that is there."""
+    trained = "delineate" if peer == TTA else peer
     names = (name.split("/") for name in results)
-    numbers = sorted(int(n) for d, n, p in names if (d, p) == (dataset, peer))
-    return {n: results[f"{dataset}/{n}/{peer}"]["score"] for n in numbers}
+    numbers = sorted(int(n) for d, n, p in names if (d, p) == (dataset, trained))
+    found = {n: results[f"{dataset}/{n}/{trained}"] for n in numbers}
+    if peer == TTA:
+        return {n: result["tta"]["score"] for n, result in found.items() if "tta" in result}
+    return {n: result["score"] for n, result in found.items()}
 
 
 def figures(results: Results) -> dict[str, float]:
@@ -65,20 +71,28 @@ def figures(results: Results) -> dict[str, float]:
     flat: dict[str, float] = {}
     wanted = [unit.name for unit in claimed()]
     for dataset, metric in METRIC.items():
-        for peer in (*PEERS, *EXTRA_PEERS):
+        for peer in (*PEERS, TTA, *EXTRA_PEERS):
             there = scores(results, dataset, peer)
-            count = sum(name.startswith(f"{dataset}/") and name.endswith(f"/{peer}")
+            trained = "delineate" if peer == TTA else peer
+            count = sum(name.startswith(f"{dataset}/") and name.endswith(f"/{trained}")
                         for name in wanted)  # fmt: skip
             if len(there) == (count or (FOLDS if dataset == "nuclei" else 1)):
-                name = f"{metric}_{peer.replace('-', '_')}_{dataset}"
+                name = f"{metric}_{_word(peer)}_{dataset}"
                 flat[name] = round(statistics.fmean(there.values()), 4)
     for name, result in results.items():
         dataset, number, peer = name.split("/")
-        end = f"{peer.replace('-', '_')}_{dataset}_{NUMBERED[dataset]}{number}"
+        place = f"{dataset}_{NUMBERED[dataset]}{number}"
+        end = f"{_word(peer)}_{place}"
         flat[f"{METRIC[dataset]}_{end}"] = round(result["score"], 4)
+        if "tta" in result:
+            flat[f"{METRIC[dataset]}_{_word(TTA)}_{place}"] = round(result["tta"]["score"], 4)
         flat[f"steps_{end}"] = result["steps"]
         flat[f"wall_s_{end}"] = result["wall_s"]
     return flat
+
+
+def _word(peer: str) -> str:
+    return peer.replace(", --", "_").replace("-", "_")
 
 
 def table(results: Results) -> str:
@@ -87,11 +101,13 @@ def table(results: Results) -> str:
     rows = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
     for name, result in results.items():
         dataset, number, peer = name.split("/")
-        score, steps, wall_s = f"{result['score']:.4f}", result["steps"], result["wall_s"]
-        row = (dataset, number, peer, score, steps, wall_s, result["processor"])
+        steps, wall_s, chip = result["steps"], result["wall_s"], result["processor"]
+        row = (dataset, number, peer, f"{result['score']:.4f}", steps, wall_s, chip)
         rows.append("| " + " | ".join(str(cell) for cell in row) + " |")
+        if "tta" in result:
+            rows.append(f"| {dataset} | {number} | {TTA} | {result['tta']['score']:.4f} | | | |")
     for dataset in METRIC:
-        for peer in (*PEERS, *EXTRA_PEERS):
+        for peer in (*PEERS, TTA, *EXTRA_PEERS):
             there = list(scores(results, dataset, peer).values())
             if len(there) > 1:
                 spread = f"{statistics.fmean(there):.4f} ± {statistics.stdev(there):.4f}"
@@ -139,4 +155,6 @@ def publish(kept: Path) -> None:
 
 
 def _has(results: Results, peer: str) -> bool:
+    if peer == TTA:
+        return any("tta" in result for result in results.values())
     return any(name.endswith(f"/{peer}") for name in results)
