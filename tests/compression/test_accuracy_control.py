@@ -10,6 +10,7 @@ from onnx import helper
 
 from delineate.bundle.graph import Wrapping, finish
 from delineate.compression.accuracy_control import controlled
+from delineate.compression.piece import Piece
 from delineate.compression.quantise import Quantisation, prepared, quantised
 from delineate.config import Normalisation
 from delineate.engines.onnxruntime import OnnxRuntimePredictor
@@ -28,6 +29,7 @@ IMAGES = tuple(
     )
     for seed in range(3)
 )
+PIECES = tuple(Piece(image) for image in IMAGES)
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +65,8 @@ def agreement(model: onnx.ModelProto, harmed: onnx.ModelProto) -> float:
 
 
 def test_it_leaves_the_harmed_layer_in_float(harmed: onnx.ModelProto) -> None:
-    assert agreement(quantised(harmed, IMAGES, HOW), harmed) < 0.6
-    found = controlled(harmed, IMAGES, HOW, predictor=predictor, compared=3, limit_s=600.0)
+    assert agreement(quantised(harmed, PIECES, HOW), harmed) < 0.6
+    found = controlled(harmed, PIECES, HOW, predictor=predictor, compared=3, limit_s=600.0)
     assert found is not None
     onnx.checker.check_model(found)
     assert agreement(found, harmed) > 0.99
@@ -73,6 +75,6 @@ def test_it_leaves_the_harmed_layer_in_float(harmed: onnx.ModelProto) -> None:
 
 def test_a_limit_ends_it(harmed: onnx.ModelProto) -> None:
     began = time.monotonic()
-    found = controlled(harmed, IMAGES, HOW, predictor=predictor, compared=3, limit_s=0.5)
+    found = controlled(harmed, PIECES, HOW, predictor=predictor, compared=3, limit_s=0.5)
     assert found is None
     assert time.monotonic() - began < 30

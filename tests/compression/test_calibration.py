@@ -7,10 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from delineate.compression.calibration import EACH, calibration_samples, choose
+from delineate.compression.calibration import (
+    EACH,
+    calibration_pieces,
+    calibration_samples,
+    choose,
+    telling_piece,
+)
+from delineate.compression.piece import Piece
 from delineate.data.dataset import Sample
+from delineate.engines.scaling import image_scaling
 from delineate.errors import DatasetError
-from delineate.types import Image, LabelMap
+from delineate.types import Image, LabelMap, PredictorSpec
 
 
 def read(sample: Sample) -> tuple[Image, LabelMap]:
@@ -66,3 +74,46 @@ def test_every_class_that_can_be_is_shown(seed: int, images: int, classes: int, 
     for class_id in range(classes):
         shown = shares[:, class_id] > 0
         assert shown[chosen].sum() >= min(EACH, shown.sum())
+
+
+@pytest.mark.parametrize(
+    ("hw", "at", "wanted"),
+    [
+        ((100, 130), (99, 129), (68, 98)),  # the last pieces end where the image does
+        ((100, 130), (40, 70), (32, 64)),
+        ((100, 130), (0, 0), (0, 0)),
+        ((20, 130), (10, 129), (0, 98)),
+        ((20, 20), (19, 19), (0, 0)),
+    ],
+)
+def test_a_piece_is_taken_where_the_rare_class_is(
+    hw: tuple[int, int], at: tuple[int, int], wanted: tuple[int, int]
+) -> None:
+    labels = np.zeros(hw, np.uint8)
+    labels[0, 0] = 255  # is no class
+    labels[at] = 1
+    assert telling_piece(labels, (32, 32), 2) == wanted
+
+
+def test_pieces_of_large_images_keep_the_scaling_of_the_whole() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (80, 60, 3), dtype=np.uint8)
+    labels = np.zeros((80, 60), np.uint8)
+    labels[70:, 50:] = 1
+
+    def spec(fixed_hw: tuple[int, int] | None, *, by_image: bool) -> PredictorSpec:
+        return PredictorSpec(
+            ("a", "b"), "multiclass", 3, "uint8", fixed_hw=fixed_hw, normalised_by_image=by_image
+        )
+
+    def piece(spec: PredictorSpec) -> Piece:
+        return calibration_pieces(samples("large"), lambda _: (image, labels), spec, 32)[0]
+
+    free = piece(spec(None, by_image=True))
+    assert np.array_equal(free.pixels, image[48:, 28:])
+    assert free.scaling is not None
+    assert np.array_equal(free.scaling, image_scaling(image))
+    fixed = piece(spec((64, 64), by_image=False))
+    assert fixed.scaling is None
+    assert np.array_equal(fixed.pixels[:, :60], image[16:])
+    assert np.array_equal(fixed.pixels[:, 60:], image[16:, :-5:-1])

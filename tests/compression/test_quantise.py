@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import onnx
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from delineate.bundle.graph import Wrapping, finish
+from delineate.compression.piece import Piece
 from delineate.compression.qdq import Family, of_family
 from delineate.compression.quantise import (
     Quantisation,
@@ -28,6 +29,7 @@ from delineate.compression.quantise import (
 )
 from delineate.config import Normalisation
 from delineate.engines.onnxruntime import OnnxRuntimePredictor
+from delineate.engines.scaling import image_scaling
 from delineate.errors import ModelError
 from delineate.export import export_network
 from delineate.types import Image, PredictorSpec
@@ -49,6 +51,7 @@ def pictures() -> Iterator[Image]:
 
 
 IMAGES = tuple(pictures())
+PIECES = tuple(Piece(image) for image in IMAGES)
 
 
 class Skipping(nn.Module):
@@ -80,7 +83,7 @@ def made(
     request: pytest.FixtureRequest, unet: onnx.ModelProto
 ) -> tuple[Tool, Family, onnx.ModelProto]:
     tool, family = request.param
-    return tool, family, quantised(unet, IMAGES, Quantisation(tool, family))
+    return tool, family, quantised(unet, PIECES, Quantisation(tool, family))
 
 
 def probabilities(model: onnx.ModelProto, image: Image) -> np.ndarray:
@@ -132,12 +135,31 @@ def test_images_are_normalised_each_by_itself(tool: Tool, forge: Forge) -> None:
     graph = finish(forge.convolution().model, replace(WRAPPING, normalisation=by_image))
     spec = PredictorSpec(("a", "b", "c"), "multiclass", 3, "uint8", normalised_by_image=True)
     dark = [image // 4 for image in IMAGES]
-    found = OnnxRuntimePredictor(quantised(prepared(graph), dark, Quantisation(tool)), spec)
+    pieces = [Piece(image) for image in dark]
+    found = OnnxRuntimePredictor(quantised(prepared(graph), pieces, Quantisation(tool)), spec)
     wanted = OnnxRuntimePredictor(graph, spec)
     # ranges of images that are normalised fit those of any exposure
     for image in (*IMAGES, *dark):
         a, b = (each.predict(image[None], ("labels",))["labels"] for each in (found, wanted))
         assert (a == b).mean() > 0.97
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_piece_is_normalised_by_its_whole_image(tool: Tool, forge: Forge) -> None:
+    image = IMAGES[0]
+    whole = np.concatenate([image, image // 8])
+    scaling = image_scaling(whole)
+    scale, offset = scaling.astype(float)
+
+    def steps(piece: Piece, **normalisation: Any) -> list[float]:
+        wrapping = replace(WRAPPING, normalisation=Normalisation(**normalisation))
+        graph = prepared(finish(forge.convolution().model, wrapping))
+        return [s.item() for s, _ in activations(quantised(graph, [piece], Quantisation(tool)))]
+
+    known = {"mean": tuple(-offset / scale), "std": tuple(1 / scale)}
+    wanted = steps(Piece(image), **known)
+    assert steps(Piece(image, scaling), by="image", **known) == pytest.approx(wanted)
+    assert steps(Piece(image), by="image", **known) != pytest.approx(wanted, rel=0.05)
 
 
 def test_each_family_gets_the_types_it_wants(made: tuple[Tool, Family, onnx.ModelProto]) -> None:
@@ -157,7 +179,7 @@ def test_each_family_gets_the_types_it_wants(made: tuple[Tool, Family, onnx.Mode
 def test_a_processor_runs_integers_in_every_convolution(
     unet: onnx.ModelProto, tmp_path: Path
 ) -> None:
-    model = quantised(unet, IMAGES, Quantisation("onnxruntime"))
+    model = quantised(unet, PIECES, Quantisation("onnxruntime"))
     found = optimised(model, tmp_path)
     convolutions = sum(node.op_type == "Conv" for node in unet.graph.node)
     assert found["QLinearConv"] == convolutions == 4
@@ -166,7 +188,7 @@ def test_a_processor_runs_integers_in_every_convolution(
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_what_lies_round_the_network_stays_float(tool: Tool, unet: onnx.ModelProto) -> None:
-    model = quantised(unet, IMAGES, Quantisation(tool))
+    model = quantised(unet, PIECES, Quantisation(tool))
     readers = {name: node for node in model.graph.node for name in node.input}
     for node in model.graph.node:
         if node.op_type == "DequantizeLinear":
@@ -180,7 +202,7 @@ def test_what_lies_round_the_network_stays_float(tool: Tool, unet: onnx.ModelPro
 def test_nodes_that_are_named_stay_float(tool: Tool, unet: onnx.ModelProto, tmp_path: Path) -> None:
     nodes = {node.name: node for node in unet.graph.node}
     kept = [name for name in quantisable(unet) if nodes[name].op_type == "Conv"][1:]
-    model = quantised(unet, IMAGES, Quantisation(tool, float_nodes=frozenset(kept)))
+    model = quantised(unet, PIECES, Quantisation(tool, float_nodes=frozenset(kept)))
     constants = {tensor.name for tensor in model.graph.initializer}
     by_name = {node.name: node for node in model.graph.node}
     assert [by_name[name].input[1] in constants for name in kept] == [True] * 3
@@ -191,7 +213,7 @@ def test_nodes_that_are_named_stay_float(tool: Tool, unet: onnx.ModelProto, tmp_
     onnx.checker.check_model(model)
     half = np.abs(probabilities(model, image) - probabilities(unet, image)).mean()
     whole = np.abs(
-        probabilities(quantised(unet, IMAGES, Quantisation(tool)), image)
+        probabilities(quantised(unet, PIECES, Quantisation(tool)), image)
         - probabilities(unet, image)
     ).mean()
     assert half < whole
@@ -199,16 +221,16 @@ def test_nodes_that_are_named_stay_float(tool: Tool, unet: onnx.ModelProto, tmp_
 
 def test_the_rarest_values_may_be_cut_off(unet: onnx.ModelProto) -> None:
     how = Quantisation("onnxruntime", ranges="percentile")
-    cut = [scale.item() for scale, _ in activations(quantised(unet, IMAGES, how))]
+    cut = [scale.item() for scale, _ in activations(quantised(unet, PIECES, how))]
     whole = [
         scale.item()
-        for scale, _ in activations(quantised(unet, IMAGES, Quantisation("onnxruntime")))
+        for scale, _ in activations(quantised(unet, PIECES, Quantisation("onnxruntime")))
     ]
     assert np.median(np.array(cut) / whole) < 1.0
 
 
 def test_a_shift_of_the_zero_point_changes_nothing(unet: onnx.ModelProto) -> None:
-    made = quantised(unet, IMAGES, Quantisation("onnxruntime"))
+    made = quantised(unet, PIECES, Quantisation("onnxruntime"))
     image = IMAGES[0]
     before = probabilities(made, image)
     signed = onnx.ModelProto()
@@ -259,7 +281,7 @@ def test_nodes_without_names_get_some(forge: Forge) -> None:
     assert not any(node.name for node in convolution.model.graph.node)
     model = prepared(finish(convolution.model, WRAPPING))
     assert len(quantisable(model)) == 1
-    found = quantised(model, IMAGES, Quantisation("onnxruntime"))
+    found = quantised(model, PIECES, Quantisation("onnxruntime"))
     assert Counter(node.op_type for node in found.graph.node)["QuantizeLinear"] >= 1
 
 

@@ -15,6 +15,7 @@ from onnx import helper
 from delineate.bundle.graph import Wrapping, finish
 from delineate.bundle.manifest import Precision
 from delineate.compression.attempts import Attempt, Place
+from delineate.compression.piece import Piece
 from delineate.compression.quantise import prepared
 from delineate.compression.search import Search, SearchSettings
 from delineate.config import Normalisation
@@ -39,6 +40,7 @@ IMAGES = tuple(
     )
     for seed in range(4)
 )  # patches of which one channel is the brightest
+PIECES = tuple(Piece(image) for image in IMAGES)
 ORT: SearchSettings = SearchSettings(tools=(("onnxruntime", "minmax"),))
 
 
@@ -109,7 +111,7 @@ def search(
     made = Search(
         model,
         prepared(model),
-        IMAGES,
+        PIECES,
         place(model, ms),
         settings,
         cache=folder,
@@ -217,7 +219,7 @@ def test_int8_is_compared_with_the_best_float(forge: Forge, tmp_path: Path) -> N
     where = replace(where, engines={"onnxruntime": with_bf16})
     settings = SearchSettings(tools=(("onnxruntime", "minmax"),))
     found = Search(
-        model, prepared(model), IMAGES, where, settings, cache=tmp_path, tell=lambda _: None
+        model, prepared(model), PIECES, where, settings, cache=tmp_path, tell=lambda _: None
     ).run()
     assert [item.precision for item in found] == ["bfloat16", "float32", "int8"]
     assert [item.admitted for item in found] == [False, True, False]
@@ -234,7 +236,7 @@ def test_an_engine_that_crashes_on_int8_is_not_asked(forge: Forge, tmp_path: Pat
     model = network(forge, harmed=False)
     where = replace(place(model, int8_is_faster), survive=dies)
     looking = Search(
-        model, prepared(model), IMAGES, where, ORT, cache=tmp_path, tell=lambda _: None
+        model, prepared(model), PIECES, where, ORT, cache=tmp_path, tell=lambda _: None
     )
     assert {item.precision for item in looking.run()} == {"float32"}
     assert any("ended with SIGSEGV" in line for line in looking.left_out)
@@ -249,5 +251,5 @@ def test_no_engine_at_all(forge: Forge, tmp_path: Path) -> None:
     where = replace(where, engines={"onnxruntime": absent})
     with pytest.raises(EngineError, match="no engine runs this network in float32"):
         Search(
-            model, prepared(model), IMAGES, where, ORT, cache=tmp_path, tell=lambda _: None
+            model, prepared(model), PIECES, where, ORT, cache=tmp_path, tell=lambda _: None
         ).run()

@@ -11,6 +11,7 @@ import pytest
 from onnx import helper
 
 from delineate.bundle.graph import Wrapping, finish
+from delineate.compression.piece import Piece
 from delineate.compression.quantise import Quantisation, prepared
 from delineate.compression.sensitivity import _from_both_ends, divergence, layers, rank_layers
 from delineate.config import Normalisation
@@ -24,6 +25,7 @@ SPEC = PredictorSpec(("a", "b", "c"), "multiclass", 3, "uint8")
 WRAPPING = Wrapping(3, "uint8", "multiclass", 3, Normalisation(mean=(127.0,) * 3, std=(60.0,) * 3))
 RNG = np.random.default_rng(0)
 IMAGES = tuple(RNG.integers(0, 256, (24, width, 3), dtype=np.uint8) for width in (24, 32))
+PIECES = tuple(Piece(image) for image in IMAGES)
 HOW = Quantisation("onnxruntime")
 
 
@@ -58,10 +60,10 @@ def test_the_layer_that_suffers_comes_first(network: onnx.ModelProto, tmp_path: 
     assert layers(network) == ("network/first", "network/middle", "network/last")
     found = rank_layers(
         network,
-        IMAGES,
+        PIECES,
         HOW,
         predictor=predictor,
-        compared=IMAGES,
+        compared=PIECES,
         cache=tmp_path,
         limit_s=600.0,
     )
@@ -75,7 +77,7 @@ def test_the_layer_that_suffers_comes_first(network: onnx.ModelProto, tmp_path: 
 def test_what_is_float_already_is_not_measured(network: onnx.ModelProto, tmp_path: Path) -> None:
     how = Quantisation("onnxruntime", float_nodes=frozenset({"network/middle"}))
     found = rank_layers(
-        network, IMAGES, how, predictor=predictor, compared=IMAGES, cache=tmp_path, limit_s=600.0
+        network, PIECES, how, predictor=predictor, compared=PIECES, cache=tmp_path, limit_s=600.0
     )
     assert {item.node for item in found} == {"network/first", "network/last"}
 
@@ -85,10 +87,10 @@ def test_a_limit_leaves_the_rest_out(network: onnx.ModelProto, tmp_path: Path) -
     clock: Callable[[], float] = lambda: float(next(ticks))  # noqa: E731
     found = rank_layers(
         network,
-        IMAGES,
+        PIECES,
         HOW,
         predictor=predictor,
-        compared=IMAGES,
+        compared=PIECES,
         cache=tmp_path,
         limit_s=2.0,
         clock=clock,
@@ -103,4 +105,4 @@ def test_both_ends_come_first() -> None:
 
 
 def test_a_network_does_not_differ_from_itself(network: onnx.ModelProto) -> None:
-    assert divergence(predictor(network), predictor(network), IMAGES) == 0.0
+    assert divergence(predictor(network), predictor(network), PIECES) == 0.0

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx
 
-from delineate.compression.nncf_tool import AnySize, Control, by_nncf
+from delineate.compression.nncf_tool import Control, by_nncf
+from delineate.compression.piece import Piece
 from delineate.compression.quantise import Quantisation, as_shipped, quantisable
 from delineate.types import Predictor
 
@@ -23,7 +24,7 @@ MOST_REMOVED = 32
 
 def controlled(
     model: onnx.ModelProto,
-    images: Sequence[AnySize],
+    pieces: Sequence[Piece],
     how: Quantisation,
     *,
     predictor: Callable[[onnx.ModelProto], Predictor],
@@ -34,10 +35,10 @@ def controlled(
 
     Args:
         model: from :func:`~delineate.compression.quantise.prepared`.
-        images: for the ranges.
+        pieces: of images, for the ranges.
         how: family, and what stays float in any case.
         predictor: runs a graph as it will be run later.
-        compared: on how many images, from the first, classes are compared.
+        compared: on how many pieces, from the first, classes are compared.
         limit_s: seconds after which it is given up.
 
     Returns:
@@ -48,17 +49,15 @@ def controlled(
         ModelError: NNCF fails on this network.
     """
     float32 = predictor(model)
-    truth = [_classes(float32, image[None]) for image in images[:compared]]
+    truth = [_classes(float32, piece) for piece in pieces[:compared]]
 
     def agreement(graph: onnx.ModelProto, items: Sequence[int]) -> list[float]:
         runs = predictor(as_shipped(graph, how))
-        return [
-            float(np.mean(_classes(runs, images[index][None]) == truth[index])) for index in items
-        ]
+        return [float(np.mean(_classes(runs, pieces[index]) == truth[index])) for index in items]
 
     made = by_nncf(
         model,
-        images,
+        pieces,
         [name for name in quantisable(model) if name not in how.float_nodes],
         how.family,
         control=Control(len(truth), LARGEST_DROP, MOST_REMOVED),
@@ -68,6 +67,6 @@ def controlled(
     return None if made is None else as_shipped(made, how)
 
 
-def _classes(predictor: Predictor, images: np.ndarray) -> np.ndarray:
-    labels: np.ndarray = predictor.predict(images)["labels"][0]
+def _classes(predictor: Predictor, piece: Piece) -> np.ndarray:
+    labels: np.ndarray = piece.predicted(predictor)["labels"][0]
     return labels

@@ -1,9 +1,9 @@
 """What runs in a process of its own: NNCF on one graph (``python -m`` with the folder of a job).
 
-The folder holds ``job.json``, ``given.onnx`` and ``images.npz``. What is made is written there as
-``made.onnx``; what goes wrong as ``error.txt``. Accuracy control asks for its measure by one line
-of JSON, the name of a graph in the folder and the indices of images, and reads one, the list of
-their values.
+The folder holds ``job.json``, ``given.onnx``, ``pixels.npz`` and ``scalings.npz``. What is made is
+written there as ``made.onnx``; what goes wrong as ``error.txt``. Accuracy control asks for its
+measure by one line of JSON, the name of a graph in the folder and the indices of pieces, and reads
+one, the list of their values.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from typing import Any, TextIO
 import numpy as np
 import onnx
 
-from delineate.engines.scaling import graph_inputs
+from delineate.compression.piece import Piece
 
 ABSENT = 3  # exit status: NNCF is not installed
+PIXELS, SCALINGS = "pixels.npz", "scalings.npz"
 
 
 def main(folder: Path) -> int:
@@ -37,10 +38,10 @@ def main(folder: Path) -> int:
         return ABSENT
     job = json.loads((folder / "job.json").read_text())
     model = _first_domain_first(onnx.load(folder / "given.onnx"))
-    with np.load(folder / "images.npz") as file:
-        images = [file[name] for name in sorted(file.files)]
+    with np.load(folder / PIXELS) as pixels, np.load(folder / SCALINGS) as scalings:
+        pieces = [Piece(pixels[name], scalings.get(name)) for name in sorted(pixels.files)]
     try:
-        made = _done(nncf, model, images, job, folder, answers)
+        made = _done(nncf, model, pieces, job, folder, answers)
     except Exception as error:  # nncf.errors and what ONNX Runtime raises inside it
         (folder / "error.txt").write_text(str(error) or type(error).__name__)
         return 1
@@ -51,7 +52,7 @@ def main(folder: Path) -> int:
 def _done(
     nncf: Any,
     model: onnx.ModelProto,
-    images: list[np.ndarray],
+    pieces: list[Piece],
     job: dict[str, Any],
     folder: Path,
     answers: TextIO,
@@ -62,16 +63,16 @@ def _done(
     parameters = _parameters(nncf, processor=job["family"] == "x86")
 
     def fed(index: int) -> dict[str, np.ndarray]:
-        return graph_inputs(model, images[index])
+        return pieces[index].inputs(model)
 
-    calibrated = nncf.Dataset(range(len(images)), fed)
+    calibrated = nncf.Dataset(range(len(pieces)), fed)
     if job["control"] is None:
         plain: onnx.ModelProto = nncf.quantize(
             model,
             calibrated,
             ignored_scope=scope,
             advanced_parameters=parameters,
-            subset_size=len(images),
+            subset_size=len(pieces),
         )
         return plain
     asked = 0
@@ -101,7 +102,7 @@ def _done(
         ignored_scope=scope,
         advanced_quantization_parameters=parameters,
         advanced_accuracy_restorer_parameters=restorer,
-        subset_size=len(images),
+        subset_size=len(pieces),
     )
     return found
 

@@ -19,13 +19,12 @@ from typing import TypeAlias
 
 import numpy as np
 import onnx
-from jaxtyping import Shaped
 
-from delineate.compression.nncf_process import ABSENT
+from delineate.compression.nncf_process import ABSENT, PIXELS, SCALINGS
+from delineate.compression.piece import Piece
 from delineate.compression.qdq import Family
 from delineate.errors import MissingExtraError, ModelError
 
-AnySize: TypeAlias = Shaped[np.ndarray, "_ _ c"]  # an image, among others of other sizes
 Measure: TypeAlias = Callable[[onnx.ModelProto, Sequence[int]], list[float]]
 
 
@@ -34,7 +33,7 @@ class Control:
     """What NNCF's accuracy control is given.
 
     Attributes:
-        compared: how many of the images, from the first, are measured.
+        compared: how many of the pieces, from the first, are measured.
         largest_drop: of the mean of their values.
         most_removed: layers that may become float.
     """
@@ -46,7 +45,7 @@ class Control:
 
 def by_nncf(
     model: onnx.ModelProto,
-    images: Sequence[AnySize],
+    pieces: Sequence[Piece],
     wanted: Collection[str],
     family: Family,
     *,
@@ -58,11 +57,11 @@ def by_nncf(
 
     Args:
         model: with unique names of its nodes.
-        images: for the ranges, (H, W, C) raw pixels each.
+        pieces: of images, for the ranges.
         wanted: names of the nodes that become integers.
         family: targets.
         control: leave layers in float until ``measure`` is near that of ``model``.
-        measure: of a graph, a value for each image whose index is given; larger is better.
+        measure: of a graph, a value for each piece whose index is given; larger is better.
         limit_s: seconds after which the process is stopped.
 
     Returns:
@@ -77,8 +76,7 @@ def by_nncf(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         onnx.save(model, folder / "given.onnx")
-        arrays = {f"{index:06d}": image for index, image in enumerate(images)}
-        np.savez(folder / "images.npz", **arrays)  # type: ignore[arg-type]
+        _save(pieces, folder)
         job = {
             "wanted": sorted(wanted),
             "family": family,
@@ -97,6 +95,13 @@ def by_nncf(
             last = "" if told.is_file() or not words else f": {words[-1]}"
             raise ModelError(f"NNCF cannot {task} this network ({why}{last})")
         return onnx.load(folder / "made.onnx")
+
+
+def _save(pieces: Sequence[Piece], folder: Path) -> None:
+    pixels = {f"{index:06d}": piece.pixels for index, piece in enumerate(pieces)}
+    np.savez(folder / PIXELS, **pixels)  # type: ignore[arg-type]
+    found = {f"{i:06d}": p.scaling for i, p in enumerate(pieces) if p.scaling is not None}
+    np.savez(folder / SCALINGS, **found)  # type: ignore[arg-type]
 
 
 def _run(folder: Path, measure: Measure, limit_s: float | None) -> tuple[int | None, list[str]]:

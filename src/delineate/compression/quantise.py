@@ -27,10 +27,10 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from delineate.compression.nncf_tool import AnySize, by_nncf
+from delineate.compression.nncf_tool import by_nncf
+from delineate.compression.piece import Piece
 from delineate.compression.qdq import Family, float_kept, of_family
 from delineate.compression.quiet import quiet
-from delineate.engines.scaling import graph_inputs
 from delineate.errors import ModelError
 
 Tool = Literal["onnxruntime", "nncf"]
@@ -146,7 +146,7 @@ def quantisable(model: onnx.ModelProto) -> tuple[str, ...]:
 
 def quantised(
     model: onnx.ModelProto,
-    images: Sequence[AnySize],
+    pieces: Sequence[Piece],
     how: Quantisation,
     *,
     cache: Path | None = None,
@@ -155,10 +155,10 @@ def quantised(
 
     Args:
         model: from :func:`prepared`.
-        images: for the ranges, (H, W, C) raw pixels each. They may differ in size.
+        pieces: of images, for the ranges. They may differ in size.
         how: tool, family and what stays float.
         cache: a folder in which ONNX Runtime's ranges are kept, for further calls with the same
-            model and images.
+            model and pieces.
 
     Raises:
         MissingExtraError: NNCF is not installed.
@@ -166,9 +166,9 @@ def quantised(
     """
     wanted = [name for name in quantisable(model) if name not in how.float_nodes]
     if how.tool == "onnxruntime":
-        made = _by_onnxruntime(model, images, wanted, how, cache)
+        made = _by_onnxruntime(model, pieces, wanted, how, cache)
         return float_kept(made) if how.family == "x86" else made
-    found = by_nncf(model, images, wanted, how.family)
+    found = by_nncf(model, pieces, wanted, how.family)
     if found is None:
         raise TypeError("NNCF was stopped, without a limit")
     return as_shipped(found, how)
@@ -181,26 +181,26 @@ def as_shipped(graph: onnx.ModelProto, how: Quantisation) -> onnx.ModelProto:
 
 
 class _Batches(CalibrationDataReader):  # type: ignore[misc]
-    """Images one by one, as ONNX Runtime asks for them."""
+    """Pieces one by one, as ONNX Runtime asks for them."""
 
-    def __init__(self, model: onnx.ModelProto, images: Sequence[AnySize]) -> None:
-        self._model, self._images = model, images
-        self.set_range(0, len(images))
+    def __init__(self, model: onnx.ModelProto, pieces: Sequence[Piece]) -> None:
+        self._model, self._pieces = model, pieces
+        self.set_range(0, len(pieces))
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self._pieces)
 
     def set_range(self, start_index: int, end_index: int) -> None:
         self._left = iter(range(start_index, min(end_index, len(self))))
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         index = next(self._left, None)
-        return None if index is None else graph_inputs(self._model, self._images[index])
+        return None if index is None else self._pieces[index].inputs(self._model)
 
 
 def _by_onnxruntime(
     model: onnx.ModelProto,
-    images: Sequence[AnySize],
+    pieces: Sequence[Piece],
     wanted: Sequence[str],
     how: Quantisation,
     cache: Path | None,
@@ -229,7 +229,7 @@ def _by_onnxruntime(
             quantize_static(
                 given,
                 path,
-                _Batches(model, images),
+                _Batches(model, pieces),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(QUANTISED),
                 nodes_to_quantize=list(wanted),

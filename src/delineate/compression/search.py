@@ -20,7 +20,7 @@ from delineate.bundle.manifest import EngineName, Precision
 from delineate.compression.accuracy_control import controlled
 from delineate.compression.attempts import Attempt, Candidate, Place
 from delineate.compression.gate import GateSettings, Loss, lost, score_reasons, speed_reasons
-from delineate.compression.nncf_tool import AnySize
+from delineate.compression.piece import Piece
 from delineate.compression.qdq import Family
 from delineate.compression.quantise import Quantisation, Ranges, Tool, quantised
 from delineate.compression.sensitivity import rank_layers
@@ -33,7 +33,7 @@ FLOAT_PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
 
 # Layers that stay float, one try after another, until the scores hold or the speed is gone
 MENDED_LAYERS = (1, 2, 4, 8, 16)
-COMPARED_IMAGES = 4  # on which layers are ranked
+COMPARED_PIECES = 4  # on which layers are ranked
 RANKING_SHARE = 0.3  # of the time that is left
 
 
@@ -55,7 +55,7 @@ class Search:
     Args:
         model: its finished float32 graph.
         prepared: the same, from :func:`~delineate.compression.quantise.prepared`.
-        images: of the training split, for ranges and ranking.
+        pieces: of images of the training split, for ranges and ranking.
         place: what runs and scores it.
         settings: thresholds and limits.
         cache: a folder for ranges.
@@ -66,7 +66,7 @@ class Search:
         self,
         model: onnx.ModelProto,
         prepared: onnx.ModelProto,
-        images: Sequence[AnySize],
+        pieces: Sequence[Piece],
         place: Place,
         settings: SearchSettings,
         *,
@@ -74,7 +74,7 @@ class Search:
         tell: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.model, self.prepared, self.images = model, prepared, images
+        self.model, self.prepared, self.pieces = model, prepared, pieces
         self.place, self.settings, self.cache, self.tell = place, settings, cache, tell
         self._clock, self._began = clock, clock()
         self.left_out: list[str] = []  # what could not be made or run, and why
@@ -121,7 +121,7 @@ class Search:
         name = _name(how)
         self.tell(f"making {name}")
         try:
-            graph = quantised(self.prepared, self.images, how, cache=self.cache)
+            graph = quantised(self.prepared, self.pieces, how, cache=self.cache)
         except DelineateError as error:
             self.left_out.append(f"{name}: {error}")
             return []
@@ -228,10 +228,10 @@ class Search:
         try:
             graph = controlled(
                 self.prepared,
-                self.images,
+                self.pieces,
                 kept,
                 predictor=lambda graph: self.place.engines[item.engine](graph, "int8"),
-                compared=COMPARED_IMAGES,
+                compared=COMPARED_PIECES,
                 limit_s=self._left_s(),
             )
         except DelineateError as error:
@@ -258,10 +258,10 @@ class Search:
         self.tell(f"looking for the layers that {item.label} suffers from")
         ranked = rank_layers(
             self.prepared,
-            self.images,
+            self.pieces,
             how,
             predictor=lambda graph: self.place.engines[item.engine](graph, "int8"),
-            compared=self.images[:COMPARED_IMAGES],
+            compared=self.pieces[:COMPARED_PIECES],
             cache=self.cache,
             limit_s=RANKING_SHARE * self._left_s(),
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from delineate.compression.nncf_tool import AnySize
+from delineate.compression.piece import Piece
 from delineate.compression.quantise import (
     WEIGHTED,
     Quantisation,
@@ -40,12 +40,12 @@ def layers(model: onnx.ModelProto) -> tuple[str, ...]:
     return tuple(name for name in quantisable(model) if name in weighted)
 
 
-def divergence(float32: Predictor, other: Predictor, images: Iterable[AnySize]) -> float:
+def divergence(float32: Predictor, other: Predictor, pieces: Iterable[Piece]) -> float:
     """Mean difference of the probabilities of two predictors, 0 to 1, over pixels and classes."""
     total, count = 0.0, 0
-    for image in images:
+    for piece in pieces:
         pair = [
-            predictor.predict(image[None], ("probabilities",))["probabilities"].astype(np.int16)
+            piece.predicted(predictor, ("probabilities",))["probabilities"].astype(np.int16)
             for predictor in (float32, other)
         ]
         total += float(np.abs(pair[0] - pair[1]).sum(dtype=np.int64))
@@ -55,11 +55,11 @@ def divergence(float32: Predictor, other: Predictor, images: Iterable[AnySize]) 
 
 def rank_layers(
     model: onnx.ModelProto,
-    images: Sequence[AnySize],
+    pieces: Sequence[Piece],
     how: Quantisation,
     *,
     predictor: Callable[[onnx.ModelProto], Predictor],
-    compared: Sequence[AnySize],
+    compared: Sequence[Piece],
     cache: Path,
     limit_s: float,
     clock: Callable[[], float] = time.monotonic,
@@ -71,10 +71,10 @@ def rank_layers(
 
     Args:
         model: from :func:`~delineate.compression.quantise.prepared`.
-        images: for the ranges.
+        pieces: of images, for the ranges.
         how: what stays float in any case is part of it.
         predictor: runs a graph as it will be run later.
-        compared: images on which probabilities are compared; a few crops do.
+        compared: pieces on which probabilities are compared; a few crops do.
         cache: a folder for the ranges, see :func:`~delineate.compression.quantise.quantised`.
         limit_s: seconds after which no further layer is begun.
         clock: seconds.
@@ -84,13 +84,13 @@ def rank_layers(
     """
     began = clock()
     float32 = predictor(model)
-    whole = divergence(float32, predictor(quantised(model, images, how, cache=cache)), compared)
+    whole = divergence(float32, predictor(quantised(model, pieces, how, cache=cache)), compared)
     found: list[Sensitivity] = []
     for node in _from_both_ends([n for n in layers(model) if n not in how.float_nodes]):
         if clock() - began > limit_s:
             break
         without = replace(how, float_nodes=how.float_nodes | {node})
-        other = predictor(quantised(model, images, without, cache=cache))
+        other = predictor(quantised(model, pieces, without, cache=cache))
         found.append(Sensitivity(node, whole - divergence(float32, other, compared)))
     return tuple(sorted(found, key=lambda item: -item.gain))
 

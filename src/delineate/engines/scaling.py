@@ -75,8 +75,10 @@ def with_scaling(predictor: Predictor, scaling: Scaling) -> Predictor:
     return predictor.scaled(scaling)
 
 
-def graph_inputs(model: onnx.ModelProto, image: Image) -> dict[str, np.ndarray]:
-    """The inputs of a finished graph for one image, which is taken for a whole one."""
+def graph_inputs(
+    model: onnx.ModelProto, image: Image, scaling: Scaling | None = None
+) -> dict[str, np.ndarray]:
+    """The inputs of a finished graph for one image: a piece, where the scaling of all is given."""
     batch = image[None]
     wants = any(value.name == SCALING for value in model.graph.input)
-    return {"image": batch, **({SCALING: batch_scalings(batch)} if wants else {})}
+    return {"image": batch, **({SCALING: batch_scalings(batch, scaling)} if wants else {})}

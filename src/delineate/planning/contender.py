@@ -11,6 +11,7 @@ from delineate.bundle.footprint import graph_footprint
 from delineate.bundle.graph import Wrapping, finish
 from delineate.bundle.load import engine_predictor
 from delineate.bundle.manifest import EngineName, Precision
+from delineate.compression.piece import Piece
 from delineate.compression.quantise import Quantisation, prepared, quantised
 from delineate.config import ModelSettings, Normalisation
 from delineate.export import export_network
@@ -157,4 +158,4 @@ def as_int8(graph: onnx.ModelProto, image: Image, device: str) -> onnx.ModelProt
         ModelError: ONNX Runtime cannot quantise it.
     """
     how = Quantisation("onnxruntime", "x86" if device == "cpu" else "tensorrt")
-    return quantised(prepared(graph), [image], how)
+    return quantised(prepared(graph), [Piece(image)], how)

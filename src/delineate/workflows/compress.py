@@ -25,8 +25,8 @@ from delineate.bundle.load import (
 from delineate.bundle.manifest import EngineName, Precision, Variant
 from delineate.bundle.store import MANIFEST, BundleStore, write_bundle
 from delineate.compression.attempts import Attempt, Place
-from delineate.compression.calibration import IMAGES, calibration_samples
-from delineate.compression.nncf_tool import AnySize
+from delineate.compression.calibration import IMAGES, calibration_pieces, calibration_samples
+from delineate.compression.piece import Piece
 from delineate.compression.quantise import prepared
 from delineate.compression.search import Search, SearchSettings
 from delineate.data.dataset import Dataset, Sample, read_pair
@@ -206,8 +206,8 @@ class _Work:
         image, mask = read_pair(sample, self.data.info)
         return as_input(image, self.spec, sample.image), mask
 
-    def calibration(self) -> list[AnySize]:
-        """Images of train that show every class, in pieces that the network takes."""
+    def calibration(self) -> list[Piece]:
+        """Pieces that the network takes of images of train, every class among them."""
         chosen = calibration_samples(
             self._train,
             self.read,
@@ -217,7 +217,7 @@ class _Work:
             where=self.data.path,
         )
         side = min(CALIBRATED_SIDE_PX, self.manifest.tiling.tile_px)
-        return [self._fitted(self.read(sample)[0], (side, side)) for sample in chosen]
+        return calibration_pieces(chosen, self.read, self.spec, side)
 
     def place(self) -> Place:
         image = self._image[None]
@@ -336,11 +336,5 @@ class _Work:
     def _timed_image(self) -> Image:
         image = self.read(self._val[0])[0]
         wanted, side = self.settings.image_hw, self.manifest.tiling.tile_px
-        return self._fitted(image, wanted or (side, side), wanted or (0, 0))
-
-    def _fitted(
-        self, image: AnySize, largest: tuple[int, int], least: tuple[int, int] = (0, 0)
-    ) -> AnySize:
-        """A piece of an image that the network takes."""
-        fixed = self.spec.fixed_hw
-        return top_left(image, fixed or largest, fixed or least)
+        fixed = self.spec.fixed_hw or wanted
+        return top_left(image, fixed or (side, side), fixed or (0, 0))
