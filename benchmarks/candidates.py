@@ -13,14 +13,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from benchmarks.accuracy.datasets import load_split, write_dataset
+from benchmarks.accuracy.process import THREADS
 from delineate.config import Duration, ModelSettings, Plan, load_yaml
 from delineate.data.dataset import Dataset
 from delineate.data.masks import read_mask
@@ -33,6 +37,7 @@ from delineate.workflows.training_setup import TrainSettings
 
 TABLE = Path(__file__).parents[1] / "src/delineate/planning/measured.json"
 STEPS = {"camvid": (200, 600), "nuclei-0": (100, 300)}
+_WRITING = Lock()
 LIGHT = ("fast-scnn", "ddrnet-23-slim")  # and whatever stands on MobileNet-V2
 
 
@@ -69,6 +74,13 @@ def models() -> list[ModelSettings]:
     return found
 
 
+def data_of(dataset: str, work: Path) -> Path:
+    """Its folder; written once."""
+    folder = work / "data" / dataset
+    write_dataset(load_split(dataset), folder)
+    return folder
+
+
 def ceiling(data: Path, stride: int) -> float:
     """Of the test part, as for a fingerprint."""
     dataset = Dataset.open(data)
@@ -80,8 +92,7 @@ def ceiling(data: Path, stride: int) -> float:
 
 def run(unit: Unit, work: Path) -> dict[str, Any]:
     """Train and score."""
-    data = work / "data" / unit.dataset
-    write_dataset(load_split(unit.dataset), data)
+    data = data_of(unit.dataset, work)
     changes: dict[str, Any] = {
         f"model.{name}": value for name, value in unit.model.model_dump().items()
     }
@@ -139,27 +150,38 @@ def main() -> None:
         unit = next(unit for unit in units() if unit.name == wanted.one)
         print(json.dumps(run(unit, wanted.work)))
         return
-    for unit in units():
-        row = table()["trainings"].get(unit.name)
-        if wanted.list:
+    rows = table()["trainings"]
+    if wanted.list:
+        for unit in units():
+            row = rows.get(unit.name)
             print(f"{unit.name:48}" + ("to do" if row is None else f"{row['miou']:.4f}"))
-        elif row is None and unit.name.startswith(wanted.only):
-            keep(unit, wanted.work)
+        return
+    missing = [u for u in units() if u.name not in rows and u.name.startswith(wanted.only)]
+    for dataset in {unit.dataset for unit in missing}:
+        data_of(dataset, wanted.work)
+    # two at a time with a thread each: no score depends on it, and it takes less time
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(lambda unit: keep(unit, wanted.work), missing))
 
 
 def keep(unit: Unit, work: Path) -> None:
-    """Run a unit in a process of its own and write its row."""
+    """Run a unit in a process of its own with one thread, and write its row."""
     command = [sys.executable, "-m", "benchmarks.candidates", "--one", unit.name]
     done = subprocess.run(
-        [*command, "--work", str(work)], stdout=subprocess.PIPE, text=True, check=False
+        [*command, "--work", str(work)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
     )
     if done.returncode != 0:
         print(f"{unit.name}: died with {done.returncode}")
         return
     row = json.loads(done.stdout.splitlines()[-1])
-    found = table()
-    found["trainings"][unit.name] = row
-    TABLE.write_text(json.dumps(found, indent=1) + "\n")
+    with _WRITING:
+        found = table()
+        found["trainings"][unit.name] = row
+        TABLE.write_text(json.dumps(found, indent=1) + "\n")
     print(f"{unit.name}: {row['miou']:.4f}", flush=True)
 
 

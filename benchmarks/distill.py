@@ -19,7 +19,9 @@ from typing import Any
 from benchmarks.accuracy.datasets import load_split, write_dataset
 from benchmarks.record import RESULTS, commit, write
 from delineate.config import Duration, ModelSettings
+from delineate.data.dataset import Dataset
 from delineate.planning.candidates import size_of
+from delineate.types import Task
 from delineate.workflows.distill import distill
 from delineate.workflows.evaluate import EvaluateSettings, evaluate
 from delineate.workflows.train import train
@@ -32,7 +34,7 @@ TEACHER = ModelSettings(architecture="unet", encoder="resnet34", downscale=1)
 STUDENT = ModelSettings(
     architecture="unet", encoder="mobilenet_v2", decoder_channels=(64, 32, 16, 16, 8), downscale=2
 )
-HW = (384, 480)
+HW = {"camvid": (360, 480), "nuclei": (256, 256)}  # of an image
 KEPT = RESULTS / "distill"
 
 
@@ -58,6 +60,7 @@ def teacher(dataset: str, data: Path, work: Path) -> Path:
     """Its bundle, trained unless it was."""
     run = work / dataset / "teacher"
     if not (run / "result.json").exists():
+        (KEPT / f"{dataset}-teacher.json").unlink(missing_ok=True)  # another one's
         going_on = (run / "plan.yaml").exists()
         settings = TrainSettings(Duration(budget_s=TEACHER_S), resume=going_on, canary=False)
         train(data, run, changes=None if going_on else changes(TEACHER), settings=settings)
@@ -87,6 +90,17 @@ def student(dataset: str, seed: int, data: Path, work: Path) -> dict[str, Any]:
         name,
         {who: {**score(done.bundle, data), "steps": done.steps} for who, done in pair.items()},
     )
+
+
+def macs_ratio(dataset: str, data: Path) -> float:
+    """The student's multiply-adds over the teacher's, for an image of the dataset."""
+    classes = len(Dataset.open(data).info.classes)
+    task: Task = "binary" if classes == 2 else "multiclass"
+    student, teacher = (
+        size_of(model, channels=3, classes=classes, task=task, image_hw=HW[dataset]).multiply_adds
+        for model in (STUDENT, TEACHER)
+    )
+    return round(student / teacher, 4)
 
 
 def figures(dataset: str, found: list[dict[str, Any]]) -> dict[str, float]:
@@ -120,11 +134,9 @@ def main() -> None:
         data = wanted.work / dataset / "data"
         write_dataset(load_split(split), data)
         units = [student(dataset, seed, data, wanted.work) for seed in SEEDS]
-        adds = [
-            size_of(model, channels=3, classes=11, task="multiclass", image_hw=HW).multiply_adds
-            for model in (TEACHER, STUDENT)
-        ]
-        found |= figures(dataset, units) | {f"macs_ratio_{dataset}": round(adds[1] / adds[0], 4)}
+        found |= figures(dataset, units) | {f"macs_ratio_{dataset}": macs_ratio(dataset, data)}
+    if wanted.only is not None:  # the units are kept; the figures are written of both
+        return
     write(
         "distill",
         "a teacher helps a student with a tenth of its multiply-adds, or is said not to",

@@ -38,10 +38,9 @@ A plan is the configuration of one training: everything but the dataset and how 
 `delineate train --plan FILE` reads it as YAML; a field that the file leaves out has the default
 below, and an unknown field is an error. Options of `delineate train` change single fields.
 
-Without `--plan` four fields are chosen after a look at up to 200 training images: `crop_px` is no
-larger than the smallest of them, `model.downscale` is 2 where none has a side under 320 pixels,
-`model.decoder_channels` is 128, 64, 32, 16, 16, and with more than two classes
-`loss.class_weights` go by the inverse square root of the classes' shares. The plan that was used is
+Without `--plan` these fields are chosen after a look at up to 200 training images: the network
+(`model`), `crop_px`, `loss.class_weights`, `normalisation`, and the flips and turns of
+`augmentation`. By what rules is told in [training](../how-to/train.md). The plan that was used is
 in `RUN/plan.yaml`.
 
 ```yaml

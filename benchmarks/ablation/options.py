@@ -13,7 +13,6 @@ KEPT = RESULTS / "ablation"
 BASELINE = "default"
 SEEDS = (0, 1)
 DATASETS = ("nuclei", "camvid")
-SHRINK = 2  # height and width of every image are divided by this
 STEPS = 300
 
 
@@ -58,8 +57,10 @@ OPTIONS = (
     _loss("ce+lovasz"),
     _loss("ce+dice+boundary"),
     Option("copy-paste 0.5", {"sampling.copy_paste": 0.5}, ("nuclei",)),
+    Option("crops of 352, 4 at a time", {"crop_px": 352, "batch_size": 4}, ("camvid",)),
     Option("one scale", {"augmentation.scale": (1.0, 1.0)}),
-    Option("deep supervision", {"model.deep_supervision": True}),
+    Option("deep supervision", {"model.deep_supervision": True}, ("nuclei",)),
+    Option("no deep supervision", {"model.deep_supervision": False}, ("camvid",)),
     Option("TTA flips", tta="flips"),
     Option("half of the labels", labels="half"),
     Option("half, own labels for the rest", labels="own"),

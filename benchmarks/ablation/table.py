@@ -7,19 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.ablation.options import BASELINE, DATASETS, OPTIONS, SEEDS, SHRINK, STEPS, units
+from benchmarks.ablation.options import BASELINE, DATASETS, OPTIONS, SEEDS, STEPS, units
 from benchmarks.record import ROOT, write
 
 PAGE = ROOT / "docs" / "explanation" / "ablation.md"
 CLAIM = "what does not help within a short training is off by default"
 HEAD = f"""# What each option is worth
 
-Short trainings of {STEPS} steps at {{size}} size with {len(SEEDS)} seeds, from random weights, each
-with one change of the default plan. *nuclei*: points of foreground Dice on the first fold;
-*camvid*: points of mIoU over 11 classes on sequence 0006R0, which is not trained on. The numbers
-are the difference from the default with the same seed: the mean, and each seed's in parentheses.
-A difference smaller than the gap between the seeds shows nothing. *step* is the time of a step
-over that of the default.
+Short trainings of {STEPS} steps with {len(SEEDS)} seeds, from random weights, each with one change
+of the default plan. *nuclei*: points of foreground Dice on the first fold; *camvid*: points of mIoU
+over 11 classes on sequence 0006R0, which is not trained on. The numbers are the difference from
+the default with the same seed: the mean, and each seed's in parentheses. A difference smaller than
+the gap between the seeds shows nothing. *step* is the time of a step over that of the default.
 
 `python -m benchmarks.ablation` writes this page.
 """
@@ -67,8 +66,7 @@ def page(results: Results) -> str:
     for option in OPTIONS[1:]:
         cells = [cell for d in DATASETS for cell in _cells(results, d, option.name)]
         rows.append(f"| {option.name} | {' | '.join(cells)} |")
-    size = {2: "half"}.get(SHRINK, f"1/{SHRINK}")
-    return HEAD.replace("{size}", size) + "\n" + "\n".join(rows) + "\n"
+    return HEAD + "\n" + "\n".join(rows) + "\n"
 
 
 def _default(results: Results, dataset: str) -> str:
@@ -90,6 +88,6 @@ def _cells(results: Results, dataset: str, option: str) -> tuple[str, str]:
 def publish(kept: Path) -> None:
     """Write both."""
     results = read(kept)
-    details = {"steps": STEPS, "shrink": SHRINK, "units": results}
+    details = {"steps": STEPS, "units": results}
     write("ablation", CLAIM, figures(results), {}, details)
     PAGE.write_text(page(results))

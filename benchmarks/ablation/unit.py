@@ -1,28 +1,21 @@
 """One unit in a process of its own: ``python -m benchmarks.ablation.unit NAME WORK OUT STEPS``.
 
-The score is that of the test part: the first fold of nuclei, sequence 0006R0 of CamVid, at half
-size. Trainings go by steps, so their scores do not depend on what else the machine does. The
-seconds of a step do; they are measured apart, the option and the default by turns in this process.
+The score is that of the test part: the first fold of nuclei, sequence 0006R0 of CamVid. Trainings
+go by steps, so their scores do not depend on what else the machine does; the seconds of a step do,
+and are measured apart (:mod:`benchmarks.ablation.timing`).
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-import statistics
 import sys
-import time
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from benchmarks.ablation.options import OPTIONS, SHRINK, Option, Unit, units
+from benchmarks.ablation.options import Unit, units
 from benchmarks.ablation.pseudo import labelled_half, with_own_labels
 from benchmarks.accuracy.datasets import load_split, write_dataset
-from benchmarks.accuracy.process import THREADS
 from benchmarks.accuracy.score import headline
 from delineate.config import Duration
 from delineate.workflows.evaluate import EvaluateSettings, evaluate
@@ -30,19 +23,18 @@ from delineate.workflows.train import train
 from delineate.workflows.training_setup import TrainSettings
 
 SPLITS = {"nuclei": "nuclei-0", "camvid": "camvid"}
-TURNS = 3  # of the default and the option
-TURN_STEPS, WARM_UP = 14, 4
-
-
-class EnoughError(Exception):
-    """Ends a training that was only timed."""
 
 
 def data_of(dataset: str, work: Path) -> Path:
-    """The dataset at half size; written once."""
-    folder = work / "data" / f"{dataset}-by-{SHRINK}"
-    write_dataset(load_split(SPLITS[dataset]), folder, shrink=SHRINK)
+    """The dataset; written once."""
+    folder = work / "data" / dataset
+    write_dataset(load_split(SPLITS[dataset]), folder)
     return folder
+
+
+def half_of(dataset: str, work: Path) -> Path:
+    """Where the dataset with half of its labels lies."""
+    return work / "data" / f"{dataset}-half"
 
 
 def training_data(unit: Unit, work: Path, steps: int) -> Path:
@@ -50,7 +42,7 @@ def training_data(unit: Unit, work: Path, steps: int) -> Path:
     full = data_of(unit.dataset, work)
     if unit.option.labels == "all":
         return full
-    half = labelled_half(full, work / "data" / f"{full.name}-half")
+    half = labelled_half(full, half_of(unit.dataset, work))
     if unit.option.labels == "half":
         return half
     first = trained(unit, half, work / unit.name / "first", steps // 2)
@@ -77,43 +69,8 @@ def trained(unit: Unit, data: Path, out: Path, steps: int) -> Path:
     return Path(result["bundle"])
 
 
-def step_s(unit: Unit, option: Option, work: Path) -> float:
-    """Median seconds of a few steps; what follows the last is not done."""
-    ends: list[float] = []
-
-    def watch(event: Any) -> None:
-        if event.kind == "step":
-            ends.append(time.perf_counter())
-        if len(ends) > TURN_STEPS:
-            raise EnoughError
-
-    out = work / "timed"
-    changes = {**option.changes, "validations": 1, "seed": unit.seed}
-    try:
-        train(
-            data_of(unit.dataset, work),
-            out,
-            changes=changes,
-            settings=TrainSettings(Duration(steps=10 * TURN_STEPS), force=True),
-            watch=watch,
-        )
-    except EnoughError:
-        shutil.rmtree(out)
-    gaps = [after - before for before, after in pairwise(ends)]
-    return statistics.median(gaps[WARM_UP:])
-
-
-def relative_step_s(unit: Unit, work: Path) -> tuple[float, float]:
-    """Seconds of the option's step, and its ratio to the default's: medians over the turns."""
-    pairs = [
-        (step_s(unit, OPTIONS[0], work), step_s(unit, unit.option, work)) for _ in range(TURNS)
-    ]
-    own_s = statistics.median(own for _, own in pairs)
-    return own_s, statistics.median(own / default for default, own in pairs)
-
-
 def run(unit: Unit, work: Path, steps: int) -> dict[str, Any]:
-    """Train, time (the first seed alone) and score."""
+    """Train and score."""
     bundle = bundle_of(unit if unit.option.tta is None else unit.baseline, work, steps)
     found = evaluate(
         bundle,
@@ -122,7 +79,7 @@ def run(unit: Unit, work: Path, steps: int) -> dict[str, Any]:
         engine="onnxruntime",
         settings=EvaluateSettings(details=False, tta=unit.option.tta),
     )
-    result: dict[str, Any] = {
+    return {
         "unit": unit.name,
         "dataset": unit.dataset,
         "option": unit.option.name,
@@ -133,15 +90,10 @@ def run(unit: Unit, work: Path, steps: int) -> dict[str, Any]:
         "mean_iou": found.scores.mean_iou,
         "date": datetime.now(UTC).date().isoformat(),
     }
-    if unit.seed == 0 and unit.option.changes:
-        own_s, ratio = relative_step_s(unit, work)
-        result |= {"step_s": round(own_s, 4), "step_ratio": round(ratio, 3)}
-    return result
 
 
 def main() -> None:
     name, work, out, steps = sys.argv[1:]
-    torch.set_num_threads(THREADS)
     unit = next(unit for unit in units() if unit.name == name)
     unit.keep(run(unit, Path(work), int(steps)), Path(out))
 

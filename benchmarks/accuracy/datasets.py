@@ -98,7 +98,7 @@ def _camvid() -> Split:
     )
 
 
-def write_dataset(split: Split, folder: Path, *, shrink: int = 1) -> None:
+def write_dataset(split: Split, folder: Path) -> None:
     """Write ``train``, ``val`` and ``test`` as a canonical dataset; a whole one is left as it is.
 
     Images become PNGs, so that every peer sees the pixels of one JPEG decoder. The masks of
@@ -107,29 +107,22 @@ def write_dataset(split: Split, folder: Path, *, shrink: int = 1) -> None:
     Args:
         split: what to write.
         folder: ``dataset.yaml`` is written into it last.
-        shrink: height and width are divided by this.
     """
     if (folder / INFO_FILE).exists():
         return
     parts = {"train": split.train, "val": split.val, "test": split.test}
     for part, samples in parts.items():
         for sample in samples:
-            _write_sample(sample, folder / part, shrink, binary=split.info is NUCLEI)
+            _write_sample(sample, folder / part, binary=split.info is NUCLEI)
     (folder / INFO_FILE).write_text(dump_yaml(split.info))
 
 
-def _write_sample(sample: Sample, folder: Path, shrink: int, *, binary: bool) -> None:
+def _write_sample(sample: Sample, folder: Path, *, binary: bool) -> None:
     assert sample.mask is not None, f"{sample.image} has no mask"
     image, mask = read_image(sample.image), read_mask(sample.mask)
     if binary:
         mask = (mask > 0).astype(np.uint8)
     instances = read_instances(sample, (image.shape[0], image.shape[1]))
-    if shrink > 1:
-        wh = (image.shape[1] // shrink, image.shape[0] // shrink)
-        image = cv2.resize(image, wh, interpolation=cv2.INTER_AREA).reshape(wh[1], wh[0], -1)
-        mask = cv2.resize(mask, wh, interpolation=cv2.INTER_NEAREST_EXACT)
-        if instances is not None:
-            instances = cv2.resize(instances, wh, interpolation=cv2.INTER_NEAREST_EXACT)
     colour = image[:, :, ::-1] if image.shape[2] == 3 else image
     _write(folder / "images" / f"{sample.name}.png", colour)
     _write(folder / "masks" / f"{sample.name}.png", mask)

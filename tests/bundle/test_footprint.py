@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -21,6 +22,15 @@ def test_a_network_in_a_process_of_its_own(tiny_bundle: Path) -> None:
     # float pixels, logits and probabilities of a larger image are held at once
     large = footprint(model, spec, "onnxruntime", "float32", image_hw=(2048, 2048), threads=1)
     assert large.peak_bytes > found.peak_bytes + 2048 * 2048 * 3 * 4
+
+
+def test_a_network_of_one_size(tiny_bundle: Path) -> None:
+    spec = replace(BundleStore(tiny_bundle).manifest.spec(), fixed_hw=(64, 96))
+    model = tiny_bundle / "model.onnx"
+    found = footprint(model, spec, "onnxruntime", "float32", image_hw=(64, 96), threads=1)
+    assert found.peak_bytes >= found.base_bytes
+    with pytest.raises(EngineError, match="takes only 64 x 96"):
+        footprint(model, spec, "onnxruntime", "float32", image_hw=(32, 96), threads=1)
 
 
 def test_a_process_that_dies(tmp_path: Path, tiny_bundle: Path) -> None:

@@ -98,9 +98,9 @@ def test_the_engine_is_chosen(tiny_bundle, monkeypatch, installed, device, engin
 
 def test_unknown_engines_variants_and_devices(tiny_bundle):
     with pytest.raises(SettingsError) as caught:
-        load(tiny_bundle, engine="tensorrt")
+        load(tiny_bundle, engine="warp")
     assert str(caught.value) == (
-        "engine 'tensorrt' is unknown. Choose from auto, onnxruntime, openvino."
+        "engine 'warp' is unknown. Choose from auto, onnxruntime, openvino, tensorrt."
     )
     with pytest.raises(SettingsError) as caught:
         load(tiny_bundle, variant="int8")

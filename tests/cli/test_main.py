@@ -152,7 +152,7 @@ def test_encoders_that_cannot_be_had(
     [
         (
             ("--engine", "warp"),
-            "engine 'warp' is unknown. Choose from auto, onnxruntime, openvino.",
+            "engine 'warp' is unknown. Choose from auto, onnxruntime, openvino, tensorrt.",
         ),
         (
             ("--tile", "8"),

@@ -242,6 +242,18 @@ def test_an_engine_that_crashes_on_int8_is_not_asked(forge: Forge, tmp_path: Pat
     assert any("ended with SIGSEGV" in line for line in looking.left_out)
 
 
+def test_a_mend_that_fails_loses_nothing(
+    forge: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise EngineError("it broke")
+
+    monkeypatch.setattr("delineate.compression.search.rank_layers", broken)
+    found, made, _ = search(network(forge, harmed=True), tmp_path, int8_is_faster)
+    assert [item.admitted for item in found] == [True, False]
+    assert made.left_out[-1] == ("layers of int8 (ONNX Runtime) on onnxruntime in float: it broke.")
+
+
 def test_no_engine_at_all(forge: Forge, tmp_path: Path) -> None:
     def absent(*_: object) -> Predictor:
         raise EngineError("device 'cuda' is not offered by this ONNX Runtime")

@@ -12,6 +12,7 @@ from onnx import helper
 
 from delineate.bundle.graph import Wrapping, finish
 from delineate.config import Normalisation
+from delineate.engines import onnxruntime as module
 from delineate.engines.onnxruntime import OnnxRuntimePredictor
 from delineate.errors import EngineError
 from delineate.types import OUTPUTS, PredictorSpec
@@ -33,6 +34,50 @@ def test_an_absent_device(finished, device):
         f"device {device!r} is not offered by this ONNX Runtime. Choose cpu; cuda needs the "
         "onnxruntime-gpu package."
     )
+
+
+def test_a_device_that_does_not_start_is_not_replaced_by_the_processor(finished, monkeypatch):
+    """ONNX Runtime itself would go on with the CPU where a library of CUDA is absent."""
+    offered = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(module.ort, "get_available_providers", lambda: offered)
+    predictor = OnnxRuntimePredictor(finished, SPEC, device="cuda")
+    with pytest.raises(EngineError) as caught:
+        predictor.predict(np.zeros((1, 4, 4, 3), np.uint8))
+    assert "cannot start CUDAExecutionProvider, and would run CPUExecutionProvider" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_what_tensorrt_is_asked_for(finished, monkeypatch, tmp_path, precision):
+    made = []
+
+    class Session(module.ort.InferenceSession):
+        def __init__(self, _graph, _options, providers):
+            made.extend(providers)
+
+        def get_providers(self):
+            return [name for name, _ in made]
+
+        def run(self, outputs, inputs):
+            return [np.zeros(inputs["image"].shape[:3], np.uint8) for _ in outputs]
+
+    offered = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(module.ort, "get_available_providers", lambda: offered)
+    monkeypatch.setattr(module.ort, "InferenceSession", Session)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    predictor = OnnxRuntimePredictor(finished, SPEC, device="cuda", tensorrt=precision)
+    predictor.predict(np.zeros((1, 4, 4, 3), np.uint8))
+    (first, options), (second, _) = made
+    assert (first, second) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+    assert options["trt_fp16_enable"] is (precision == "float16")
+    assert options["trt_int8_enable"] is (precision == "int8")
+    assert options["trt_engine_cache_path"] == str(tmp_path / "delineate/tensorrt")
+
+
+def test_tensorrt_on_a_processor(finished):
+    with pytest.raises(EngineError, match="TensorRT is not offered by this ONNX Runtime on cpu"):
+        OnnxRuntimePredictor(finished, SPEC, tensorrt="float32")
 
 
 def test_a_graph_it_refuses(finished):

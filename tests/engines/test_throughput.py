@@ -12,6 +12,7 @@ import pytest
 
 from delineate.engines.energy import Counter, Meter
 from delineate.engines.throughput import Load, throughputs
+from delineate.errors import EngineError
 from delineate.types import Images, Output, Prediction, PredictorSpec
 
 
@@ -71,6 +72,23 @@ def test_energy_is_that_of_an_image() -> None:
     found = measured(predictor, cores=1, meter=Meter([Counter(lambda: next(ticks))]))
     assert found.joules_per_image is not None
     assert 6.0 / 400 < found.joules_per_image <= 6.0
+
+
+def test_a_load_that_the_engine_refuses_is_left_out() -> None:
+    class Small(Counting):
+        def predict(self, images: Images, outputs: Sequence[Output] = ("labels",)) -> Prediction:
+            if len(images) > 1:
+                raise EngineError("no memory for a batch")
+            return super().predict(images, outputs)
+
+    assert measured(Small(call_s=0.002), cores=1).load == Load(1, 1)
+
+
+def test_large_images_come_one_at_a_time() -> None:
+    predictor = Counting(call_s=0.001)
+    large = np.zeros((4096, 4096, 1), np.uint8)
+    throughputs({"one": (predictor, large, NO_METER)}, cores=1, rounds=1)
+    assert predictor.largest == 1
 
 
 def test_an_error_in_a_worker_is_not_lost() -> None:

@@ -128,6 +128,14 @@ def test_what_plain_convolutions_could_not_do_either_is_not_exported(
     assert {name for name, _ in found} == {SMALL.name, LARGE.name}
 
 
+@pytest.mark.usefixtures("clock", "unchecked")
+def test_the_cheapest_is_timed_however_small_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latency, "multiply_adds_per_ms", lambda *_: 1e6)
+    found, left_out = looked(0.1, SMALL, LARGE)
+    assert found == {(SMALL.name, "float32")}
+    assert left_out == [LARGE.name]
+
+
 def test_plain_convolutions_are_timed_on_this_machine() -> None:
     found = latency.multiply_adds_per_ms(KIND, Place(("onnxruntime",)), IMAGE)
     assert 1e5 < found < 1e10  # of a machine of our days: 0.1 to 10,000 billion a second

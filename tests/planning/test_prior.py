@@ -63,6 +63,13 @@ def test_datasets_count_alike(make_fingerprint: Make) -> None:
     assert miou(500, make_fingerprint(), *rows) == pytest.approx(0.4)
 
 
+def test_networks_are_compared_on_datasets_that_all_have_seen(make_fingerprint: Make) -> None:
+    other = candidate(ModelSettings(architecture="pan"))
+    also = row(100, 0.8).model_copy(update={"model": other.model})
+    rows = row(100, 0.4), row(100, 0.9, dataset="easy"), also
+    assert miou(100, make_fingerprint(), *rows) == pytest.approx(0.4)
+
+
 def test_nothing_is_known_of_other_networks(make_fingerprint: Make) -> None:
     other = candidate(ModelSettings(architecture="pan"))
     assert expected(other, 100.0, make_fingerprint(), [row(100, 0.5)]) is None

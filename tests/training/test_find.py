@@ -129,7 +129,7 @@ def test_too_little_time_keeps_the_plans_rate(
     found = find(wanted, stream(wanted), limit_s=0.0)
     assert found.ramp == ()
     assert found.learning_rate == wanted.plan.optimiser.learning_rate
-    assert "kept: in 0 steps of the range test the loss did not fall" in found.text
+    assert "kept: there was no time for a range test" in found.text
 
 
 def test_a_ramp_ends_where_the_loss_is_no_number(

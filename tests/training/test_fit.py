@@ -148,6 +148,17 @@ def test_a_resume_of_a_finished_run_changes_nothing(
     assert read_metrics(tmp_path) == rows
 
 
+def test_a_run_that_goes_on_for_longer_is_scored_at_its_new_length(
+    tmp_path: Path, job: MakeJob, run_job: RunJob
+) -> None:
+    plan = {"validations": 2}
+    run_job(job(tmp_path, steps=2, plan=plan))
+    ended = run_job(job(tmp_path, steps=6, plan=plan), resume=True)
+    scored = [int(row["step"]) for row in read_metrics(tmp_path) if row["val_miou"]]
+    assert scored == [1, 2, 3, 6]
+    assert (ended.step, ended.validations) == (6, 2)
+
+
 SCRIPT = """
 import importlib.util, os, signal, sys
 from pathlib import Path

@@ -69,14 +69,18 @@ def test_what_is_removed(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     for name in ("first.bundle/manifest.json", "second.bundle/manifest.json", "none.bundle/mine",
                  "clock", "metrics.csv", "checkpoints/.last.9.part", "checkpoints/last.safetensors",
-                 "notes.txt"):  # fmt: skip
+                 "notes.txt", "result.json"):  # fmt: skip
+        (tmp_path / name).touch()
+    for name in ("fold-0/plan.yaml", "mine/plan.yaml", "half/notes.txt"):
+        (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
     clear(tmp_path, all_of_it=False)
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["last.safetensors"]
-    assert len(list(tmp_path.iterdir())) == 8
+    assert len(list(tmp_path.iterdir())) == 11
+    assert not (tmp_path / "result.json").exists()  # it is about to go on
     clear(tmp_path, all_of_it=True)
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["checkpoints", "none.bundle", "notes.txt"]
+    assert names == ["checkpoints", "half", "mine", "none.bundle", "notes.txt"]
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
 

@@ -176,7 +176,9 @@ def test_other_classes(
 def test_absent_devices_and_engines(bundle: Path, dataset: Path) -> None:
     with pytest.raises(EngineError, match="device 'cuda' is not offered by this ONNX Runtime"):
         compress(bundle, dataset, settings=settings(device="cuda"))
-    with pytest.raises(SettingsError, match="engine 'tensorrt' is unknown"):
+    with pytest.raises(SettingsError, match="engine 'warp' is unknown"):
+        compress(bundle, dataset, settings=settings(engine="warp"))
+    with pytest.raises(EngineError, match="TensorRT is not offered by this ONNX Runtime on cpu"):
         compress(bundle, dataset, settings=settings(engine="tensorrt"))
 
 

@@ -98,6 +98,17 @@ def test_images_without_labels(
         distill(trained.bundle, trained.dataset, tmp_path / "b", changes=tiny, settings=settings)
 
 
+def test_what_the_dataset_ignores_does_not_disturb_the_teacher(
+    trained: Any, tiny: dict[str, object], tmp_path: Path, make_dataset: Callable[..., Path]
+) -> None:
+    data = make_dataset(tmp_path / "data", ignore_index=255)  # and the teacher knows of none
+    found = distill(
+        trained.bundle, data, tmp_path / "out", changes=tiny, settings=STEPS, compare=False
+    )
+    assert found.teacher is not None
+    assert found.teacher.n_images == 2
+
+
 def test_a_finished_distillation_is_not_trained_again(
     distilled: Distilled, trained: Any, tiny: dict[str, object]
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from delineate.config import Plan, dump_yaml, flattened, with_changes
+from delineate.config import Duration, Plan, dump_yaml, flattened, with_changes
 from delineate.errors import SettingsError
 from delineate.workflows.resuming import (
     CHANGEABLE,
@@ -18,6 +18,7 @@ from delineate.workflows.resuming import (
     Resumed,
     identity_of,
     read_note,
+    refuse_other_steps,
     resume,
 )
 
@@ -31,7 +32,7 @@ def run(tmp_path: Path) -> Path:
     (tmp_path / "plan.yaml").write_text(dump_yaml(FOUND))
     note = {
         "command": "delineate train data -o first --find",
-        "asked": Asked(TRAINING, ASKED, "first", canary=False).to_dict(),
+        "asked": Asked(TRAINING, ASKED, "first", canary=False, find=True).to_dict(),
     }
     (tmp_path / "run.json").write_text(json.dumps(note))
     (tmp_path / "find.json").write_text("{}")
@@ -51,20 +52,61 @@ def refused(out: Path, plan: Plan | None = None, **options: Any) -> str:
 
 
 @pytest.mark.parametrize("plan", [None, ASKED])
-@pytest.mark.parametrize("changes", [{}, {"batch_size": 4}])
+@pytest.mark.parametrize("changes", [{}, {"batch_size": 4, "optimiser.learning_rate": 1e-3}])
 def test_the_command_that_began_a_search_goes_on_with_what_it_found(
     run: Path, plan: Plan | None, changes: dict[str, Any]
 ) -> None:
     found = resumed(run, plan, changes=changes)
     assert found.plan == FOUND
     assert found.changes == {}
-    assert found.asked == Asked(TRAINING, ASKED, "first", canary=False)
+    assert found.asked == Asked(TRAINING, ASKED, "first", canary=False, find=True)
 
 
 def test_a_search_that_was_cut_off_begins_again(run: Path) -> None:
     (run / "find.json").unlink()
     assert resumed(run).plan == ASKED
-    assert resumed(run, find=False).plan == FOUND
+    assert resumed(run, find=False).plan == ASKED
+    assert resumed(run, find=False).asked.find
+
+
+def test_a_search_is_not_begun_in_the_middle(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(dump_yaml(ASKED))
+    asked = Asked(TRAINING, ASKED, "first", canary=False)
+    (tmp_path / "run.json").write_text(json.dumps({"asked": asked.to_dict()}))
+    assert refused(tmp_path) == (
+        f"{tmp_path}: was begun without a search for learning rate and batch size. Leave --find "
+        "out, or train anew in another folder."
+    )
+
+
+def test_a_rate_that_is_named_counts_though_it_was_asked_for_before(run: Path) -> None:
+    changes = {"optimiser.learning_rate": ASKED.optimiser.learning_rate}
+    found = resumed(run, changes=changes, find=False)
+    assert found.plan.optimiser.learning_rate == ASKED.optimiser.learning_rate
+    assert found.plan.batch_size == FOUND.batch_size
+    assert found.changes == changes
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        (Duration(steps=9), Duration(steps=10), "--steps 9"),
+        (Duration(steps=9), Duration(budget_s=60), "--steps 9"),
+        (Duration(budget_s=60), Duration(steps=9), "a budget of time"),
+    ],
+)
+def test_trainings_that_are_compared_keep_to_their_steps(
+    tmp_path: Path, before: Duration, now: Duration, told: str
+) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"duration": before.model_dump()}))
+    with pytest.raises(SettingsError) as caught:
+        refuse_other_steps(tmp_path, "a learning curve", now)
+    assert str(caught.value) == (
+        f"{tmp_path}: was begun with {told}, which all of its trainings share. Go on with {told}, "
+        "or begin anew in another folder."
+    )
+    refuse_other_steps(tmp_path, TRAINING, now)
+    refuse_other_steps(tmp_path, "a learning curve", before)
 
 
 def test_what_may_change(run: Path) -> None:

@@ -231,7 +231,7 @@ def test_one_that_cannot_be_trained_is_the_last(row: Row, dataset: Path, tmp_pat
         def __call__(self, *_: Any, **__: Any) -> None:
             raise RefusedError("no memory")
 
-    with pytest.raises(RefusedError, match="none of the candidates could be trained"):
+    with pytest.raises(RefusedError, match="none of the candidates of round 2 could be trained"):
         tried(row, dataset, tmp_path / "never", Never({}))
 
 

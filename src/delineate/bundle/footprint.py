@@ -185,7 +185,12 @@ def _main(job: str, began: str) -> None:
     if "bundle" in wanted:
         predictor = load(wanted["bundle"], variant=wanted["variant"], **shared)
     else:
-        spec = PredictorSpec(**wanted["spec"] | {"classes": tuple(wanted["spec"]["classes"])})
+        # JSON has no tuples, and a list is equal to none
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in wanted["spec"].items()
+        }
+        spec = PredictorSpec(**fields)
         graph = onnx.load(wanted["model"])
         predictor = engine_predictor(graph, spec, precision=wanted["precision"], **shared)
     spec = predictor.spec

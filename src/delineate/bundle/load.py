@@ -29,8 +29,8 @@ from delineate.types import (
     Scaling,
 )
 
-Engine = Literal["auto", "onnxruntime", "openvino"]
-ENGINES = ("auto", "onnxruntime", "openvino")
+Engine = Literal["auto", "onnxruntime", "openvino", "tensorrt"]
+ENGINES = ("auto", "onnxruntime", "openvino", "tensorrt")
 DEVICES = ("cpu", "cuda", "gpu")  # cuda: NVIDIA by ONNX Runtime; gpu: Intel by OpenVINO
 # of what is float in the file; int8 layers run as such whatever is said here
 OPENVINO_PRECISION: dict[Precision, Literal["f32", "bf16", "f16"]] = {
@@ -177,10 +177,10 @@ def load(
 
     Args:
         path: the bundle.
-        engine: ``onnxruntime``, ``openvino``, or ``auto``: that on which the variant was admitted,
-            and for others OpenVINO where it is installed and the device is a CPU, else ONNX
-            Runtime.
-        device: ``cpu``; ``cuda`` for ONNX Runtime, ``gpu`` for OpenVINO.
+        engine: ``onnxruntime``, ``openvino``, ``tensorrt`` (ONNX Runtime's), or ``auto``: that on
+            which the variant was admitted, and for others OpenVINO where it is installed and the
+            device is a CPU, else ONNX Runtime.
+        device: ``cpu``; ``cuda`` for ONNX Runtime and TensorRT, ``gpu`` for OpenVINO.
         variant: which network of the bundle, or ``auto``.
         threads: threads inside one call; all cores when left out.
 
@@ -264,10 +264,15 @@ def engines_on(device: str, wanted: str) -> tuple[EngineName, ...]:
             f"device {device!r} is unknown", mend=f"Choose from {', '.join(DEVICES)}."
         )
     match wanted:
-        case "onnxruntime" | "openvino":
+        case "onnxruntime" | "openvino" | "tensorrt":
             return (wanted,)
         case "auto" if device == "gpu":
             return ("openvino",)
+        case "auto" if device == "cuda":
+            import onnxruntime
+
+            there = "TensorrtExecutionProvider" in onnxruntime.get_available_providers()
+            return ("onnxruntime", "tensorrt") if there else ("onnxruntime",)
         case "auto":
             there = device == "cpu" and importlib.util.find_spec("openvino") is not None
             return ("onnxruntime", "openvino") if there else ("onnxruntime",)
@@ -294,9 +299,12 @@ def engine_predictor(
         return OpenVinoPredictor(model, spec, device=device, precision=hint, threads=threads)
     from delineate.engines.onnxruntime import OnnxRuntimePredictor
 
+    if engine == "tensorrt" and precision != "bfloat16":
+        return OnnxRuntimePredictor(model, spec, device=device, threads=threads, tensorrt=precision)
     if precision in ("bfloat16", "float16"):
+        name = "TensorRT" if engine == "tensorrt" else "ONNX Runtime"
         raise EngineError(
-            f"ONNX Runtime runs no float32 file in {precision}",
+            f"{name} runs no float32 file in {precision}",
             mend="Use --engine openvino, or another variant.",
         )
     return OnnxRuntimePredictor(model, spec, device=device, threads=threads)

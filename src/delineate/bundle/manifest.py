@@ -26,7 +26,7 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"  # of a bundle
 Byte = Annotated[int, Field(ge=0, le=255)]
 Colour = tuple[Byte, Byte, Byte]
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
-EngineName = Literal["onnxruntime", "openvino"]
+EngineName = Literal["onnxruntime", "openvino", "tensorrt"]
 CLASSICAL = "classical"
 
 

@@ -34,7 +34,9 @@ def bench(
         Path | None,
         typer.Option("--out", "-o", help="A page, bench.html; JSON and picture go beside it."),
     ] = None,
-    engine: Annotated[str, typer.Option(help="auto (all), onnxruntime or openvino.")] = "auto",
+    engine: Annotated[
+        str, typer.Option(help="auto (all), onnxruntime, openvino or tensorrt.")
+    ] = "auto",
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
     image_size: Annotated[
@@ -78,10 +80,6 @@ def bench(
     emit(found.to_dict(), as_json=as_json, show=lambda console: _show(console, found))
     if p95_ms is not None and found.fitting is None:
         raise typer.Exit(1)
-
-
-def _joules(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
 
 
 def _show(console: Console, found: Bench) -> None:

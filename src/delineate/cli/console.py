@@ -30,7 +30,7 @@ err = Console(stderr=True, soft_wrap=True)
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or gpu.")]
-EngineOption = Annotated[str, typer.Option(help="auto, onnxruntime or openvino.")]
+EngineOption = Annotated[str, typer.Option(help="auto, onnxruntime, openvino or tensorrt.")]
 ThreadsOption = Annotated[
     int | None,
     typer.Option(

@@ -45,7 +45,8 @@ def after_a_step(watch: Callable[[Any], None]) -> Iterator[Callable[[Any], None]
 
     def watcher(event: Any) -> None:
         nonlocal training
-        training = event.fraction < 1 and event.kind not in ("reading", "note", "stopped")
+        if event.kind != "note":  # which comes in the middle of anything
+            training = event.fraction < 1 and event.kind not in ("reading", "stopped")
         watch(event)
         if pressed:
             raise KeyboardInterrupt
@@ -85,7 +86,7 @@ class Watching:
                 err.print(f"reading every image and mask once, {event.fraction:.0%} done")
             return
         if event.kind == "note":
-            err.print(f"note: {event.text}")
+            err.print(f"note: {event.text}", markup=False)
             return
         if self._update is not None:
             self._update(event.fraction * 100)

@@ -28,6 +28,7 @@ from delineate.config import Settings
 from delineate.engines.timing import Interval, Timing, speedup
 from delineate.errors import DelineateError, EngineError
 from delineate.evaluation.evaluate import Evaluation
+from delineate.types import Predictor
 
 FLOAT_PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
 
@@ -167,7 +168,8 @@ class Search:
         attempts = []
         for item in ordered:
             if item.precision == "float32":
-                attempts.append(_attempt(item, timings[item.label], reference, None, None, "", ()))
+                own = reference if item is first else self.place.score(item.predictor)
+                attempts.append(_attempt(item, timings[item.label], own, None, None, "", ()))
                 continue
             attempts.append(self._judged(item, timings[item.label], base, reference, always=True))
         holding = [
@@ -230,7 +232,7 @@ class Search:
                 self.prepared,
                 self.pieces,
                 kept,
-                predictor=lambda graph: self.place.engines[item.engine](graph, "int8"),
+                predictor=self._surviving(item.engine),
                 compared=COMPARED_PIECES,
                 limit_s=self._left_s(),
             )
@@ -242,6 +244,15 @@ class Search:
             return []
         made = self._made(_name(kept), item.engine, "int8", kept, graph)
         return [self._against(base, one, reference) for one in made]
+
+    def _surviving(self, engine: EngineName) -> Callable[[onnx.ModelProto], Predictor]:
+        """Int8 graphs on an engine, each tried first where a crash ends another process."""
+
+        def predictor(graph: onnx.ModelProto) -> Predictor:
+            self.place.survive(graph, engine, "int8")
+            return self.place.engines[engine](graph, "int8")
+
+        return predictor
 
     def _against(self, base: _Base, item: Candidate, reference: Evaluation) -> Attempt:
         """The gate's word on one more candidate, timed in turns with the base alone."""
@@ -256,15 +267,19 @@ class Search:
         if how is None:
             return []
         self.tell(f"looking for the layers that {item.label} suffers from")
-        ranked = rank_layers(
-            self.prepared,
-            self.pieces,
-            how,
-            predictor=lambda graph: self.place.engines[item.engine](graph, "int8"),
-            compared=self.pieces[:COMPARED_PIECES],
-            cache=self.cache,
-            limit_s=RANKING_SHARE * self._left_s(),
-        )
+        try:
+            ranked = rank_layers(
+                self.prepared,
+                self.pieces,
+                how,
+                predictor=self._surviving(item.engine),
+                compared=self.pieces[:COMPARED_PIECES],
+                cache=self.cache,
+                limit_s=RANKING_SHARE * self._left_s(),
+            )
+        except DelineateError as error:
+            self.left_out.append(f"layers of {item.label} in float: {error}")
+            return []
         useful = [layer.node for layer in ranked if layer.gain > 0]
         found: list[Attempt] = []
         for count in MENDED_LAYERS:

@@ -17,6 +17,7 @@ from delineate.compression.quantise import (
     quantisable,
     quantised,
 )
+from delineate.errors import EngineError
 from delineate.types import Predictor
 
 
@@ -90,7 +91,11 @@ def rank_layers(
         if clock() - began > limit_s:
             break
         without = replace(how, float_nodes=how.float_nodes | {node})
-        other = predictor(quantised(model, pieces, without, cache=cache))
+        graph = quantised(model, pieces, without, cache=cache)
+        try:
+            other = predictor(graph)
+        except EngineError:  # then it is no mend, whatever it would be worth
+            continue
         found.append(Sensitivity(node, whole - divergence(float32, other, compared)))
     return tuple(sorted(found, key=lambda item: -item.gain))
 

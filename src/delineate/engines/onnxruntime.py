@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import os
 import threading
+import warnings
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -18,6 +21,9 @@ from delineate.errors import EngineError
 from delineate.types import OUTPUTS, Images, Output, Prediction, PredictorSpec, Scaling
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+TENSORRT = "TensorrtExecutionProvider"
+TensorRT = Literal["float32", "float16", "int8"]
+_Provider = tuple[str, dict[str, Any]]
 
 
 class OnnxRuntimePredictor:
@@ -30,6 +36,9 @@ class OnnxRuntimePredictor:
         spec: what it takes and gives.
         device: ``cpu`` or ``cuda``.
         threads: threads inside one call; None leaves it to ONNX Runtime (all cores).
+        tensorrt: compile with TensorRT for this arithmetic, on ``cuda`` alone: float32,
+            float16 from the float32 file, or the int8 of a QDQ file. A network for each image size
+            is compiled at its first call, which takes a minute, and kept in ``tensorrt_cache()``.
 
     Raises:
         EngineError: the device is absent, or ONNX Runtime refuses the graph.
@@ -42,10 +51,11 @@ class OnnxRuntimePredictor:
         *,
         device: str = "cpu",
         threads: int | None = None,
+        tensorrt: TensorRT | None = None,
     ) -> None:
         self._spec = spec
         self._model = model
-        self._provider = _provider(device)
+        self._providers = _providers(device, tensorrt)
         self._threads = threads
         self._sessions: dict[tuple[Output, ...], ort.InferenceSession] = {}
         self._lock = threading.Lock()
@@ -91,14 +101,25 @@ class OnnxRuntimePredictor:
             options.intra_op_num_threads = self._threads
         graph = prune(self._model, outputs).SerializeToString()
         try:
-            return ort.InferenceSession(graph, options, providers=[self._provider])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what it warns of is refused below
+                session = ort.InferenceSession(graph, options, providers=self._providers)
         except Exception as error:  # ONNX Runtime raises a family of its own, without a base
             raise EngineError(
                 f"ONNX Runtime {ort.__version__} refuses the graph ({error})"
             ) from error
+        # where a library of the device is absent it would go on elsewhere, and say so in a log
+        wanted, started = self._providers[0][0], session.get_providers()[0]
+        if started != wanted:
+            raise EngineError(
+                f"ONNX Runtime {ort.__version__} cannot start {wanted}, and would run {started}",
+                mend="See that the device is there, and that the libraries of its version (CUDA, "
+                "cuDNN, TensorRT) are installed and found.",
+            )
+        return session
 
 
-def _provider(device: str) -> str:
+def _providers(device: str, tensorrt: TensorRT | None) -> list[_Provider]:
     name = PROVIDERS.get(device)
     available = ort.get_available_providers()
     if name is None or name not in available:
@@ -107,4 +128,25 @@ def _provider(device: str) -> str:
             f"device {device!r} is not offered by this ONNX Runtime",
             mend=f"Choose {' or '.join(present)}; cuda needs the onnxruntime-gpu package.",
         )
-    return name
+    if tensorrt is None:
+        return [(name, {})]
+    if device != "cuda" or TENSORRT not in available:
+        raise EngineError(
+            f"TensorRT is not offered by this ONNX Runtime on {device}",
+            mend="It needs --device cuda, the onnxruntime-gpu package and the tensorrt package.",
+        )
+    cache = tensorrt_cache()
+    cache.mkdir(parents=True, exist_ok=True)
+    options = {
+        "trt_fp16_enable": tensorrt == "float16",
+        "trt_int8_enable": tensorrt == "int8",
+        "trt_engine_cache_enable": True,
+        "trt_engine_cache_path": str(cache),
+    }
+    return [(TENSORRT, options), (name, {})]  # what TensorRT lacks runs on CUDA
+
+
+def tensorrt_cache() -> Path:
+    """Where compiled networks are kept: ``delineate/tensorrt`` in the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "delineate" / "tensorrt"

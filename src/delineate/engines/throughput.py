@@ -16,10 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from delineate.engines.energy import Meter
+from delineate.errors import EngineError
 from delineate.types import Image, Predictor
 
 TRIAL_S = TURN_S = 1.0
 BATCH = 8
+BATCH_PIXELS = 2**24  # of all images of a call
+WARM_UP_CALLS = 10  # OpenVINO compiles a shape for itself when it has come back nine times
 
 
 @dataclass(frozen=True)
@@ -100,16 +103,23 @@ def throughputs(
 
 def _best_load(predictor: Predictor, image: Image, cores: int) -> Load:
     best, most = Load(1, 1), 0.0
-    for load in _loads(predictor, cores):
-        _run(predictor, image, load, 0.0)  # compiles and allocates for this size
-        images, elapsed_s = _run(predictor, image, load, TRIAL_S)
+    for load in _loads(predictor, image, cores):
+        try:
+            for _ in range(WARM_UP_CALLS):  # compiles and allocates for this size
+                _run(predictor, image, load, 0.0)
+            images, elapsed_s = _run(predictor, image, load, TRIAL_S)
+        except (EngineError, MemoryError):
+            if load == Load(1, 1):
+                raise
+            continue
         if images / elapsed_s > most:
             best, most = load, images / elapsed_s
     return best
 
 
-def _loads(predictor: Predictor, cores: int) -> Sequence[Load]:
-    batch = min(BATCH, predictor.spec.largest_batch or BATCH)
+def _loads(predictor: Predictor, image: Image, cores: int) -> Sequence[Load]:
+    held = BATCH_PIXELS // (image.shape[0] * image.shape[1])
+    batch = min(BATCH, predictor.spec.largest_batch or BATCH, max(held, 1))
     loads = [Load(1, 1), Load(1, cores), Load(batch, 1)]
     return list(dict.fromkeys(loads))
 

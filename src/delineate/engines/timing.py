@@ -60,6 +60,10 @@ class Timing:
         """All calls, in their order; none is left out as an outlier."""
         return np.concatenate(self.rounds_ms)
 
+    def followed_by(self, later: Timing) -> Timing:
+        """With the rounds of a later :func:`time_calls` of the same contender."""
+        return Timing(self.first_ms, self.steady, (*self.rounds_ms, *later.rounds_ms))
+
     def quantile(self, q: float) -> Interval:
         """The latency that a share ``q`` of the calls does not exceed, milliseconds.
 

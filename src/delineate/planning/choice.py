@@ -212,7 +212,10 @@ def still_to_do(chosen: Row) -> tuple[str, ...]:
 
 
 def _short(larger: Row, chosen: Row) -> bool:
+    """Whether the time for training is why a larger network is behind."""
     if larger.crops is None or chosen.crops is None:
+        return False
+    if larger.expected is None or not larger.expected.follows_time:
         return False
     return larger.crops < 0.7 * chosen.crops
 

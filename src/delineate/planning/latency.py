@@ -161,8 +161,8 @@ def quick_look(
     for item in sorted(candidates, key=lambda item: item is not cheapest):
         size = sizes[item.name]
         least_ms = size.multiply_adds / per_ms
-        if least_ms > HOPEFUL * budget_ms:
-            reason = f"at least {least_ms:.0f} ms, by its multiply-adds"
+        if item is not cheapest and least_ms > HOPEFUL * budget_ms:
+            reason = f"at least {least_ms:.2g} ms, by its multiply-adds"
             left_out.append(LeftOut(item.name, reason))
             continue
         if item is not cheapest and clock() - began > limit_s:

@@ -62,11 +62,14 @@ class Expected:
         miou: on a dataset of average difficulty with the labels' ceilings at hand.
         share: of the ceiling.
         source: in words.
+        follows_time: trainings of several lengths are known, so that it tells more crops from
+            fewer.
     """
 
     miou: float
     share: float
     source: str
+    follows_time: bool = False
 
 
 @cache
@@ -98,6 +101,8 @@ def expected(
     same = [row for row in rows if _family(row.model) == _family(candidate.model)]
     if not same:
         return None
+    shared = _on_all(rows)
+    same = [row for row in same if row.dataset in shared] or same
     own = [row for row in same if row.model.downscale == candidate.model.downscale]
     used = own or same
     shares = [
@@ -108,7 +113,17 @@ def expected(
     source = f"{plural(len(used), 'training')} on {plural(len(shares), 'dataset')}"
     if not own:
         source += " at another input scale"
-    return Expected(share * fingerprint.ceiling(candidate.stride), share, source)
+    follows = len({row.crops for row in used}) > 1
+    return Expected(share * fingerprint.ceiling(candidate.stride), share, source, follows)
+
+
+def _on_all(rows: Sequence[Trained]) -> set[str]:
+    """The datasets on which every network was trained: only there can all be compared."""
+    on: dict[str, set[tuple[object, ...]]] = {}
+    for row in rows:
+        on.setdefault(row.dataset, set()).add(_family(row.model))
+    most = max((len(families) for families in on.values()), default=0)
+    return {dataset for dataset, families in on.items() if len(families) == most}
 
 
 def _family(model: ModelSettings) -> tuple[object, ...]:

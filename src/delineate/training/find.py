@@ -127,7 +127,11 @@ def find(job: Job, stream: SampleStream, *, limit_s: float) -> Found:
     seconds = time.monotonic() - began
     if rate is None:
         rate = job.plan.optimiser.learning_rate
-        kept = f"kept: in {len(ramp)} steps of the range test the loss did not fall"
+        kept = (
+            f"kept: in {len(ramp)} steps of the range test the loss did not fall"
+            if ramp
+            else "kept: there was no time for a range test"
+        )
     else:
         kept = f"found in {len(ramp)} steps of the range test"
     text = f"Learning rate {rate:.2g} ({kept}), batch size {batch_size}; {seconds:.0f} s"

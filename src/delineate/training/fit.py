@@ -138,6 +138,10 @@ class _Loop:
             self.length = TimeBudget(
                 budget_s, EXPORT_S + job.passes_after * self.state.validation_s
             )
+        # what was asked for is longer now: there is room for validations again
+        done = int(self.fraction() * job.plan.validations)
+        done = world.from_main(min(self.state.validations, done))
+        self.state = replace(self.state, validations=done)
         self.seconds = {"step": 0.0, "wait": 0.0, "validation": 0.0, "checkpoint": 0.0, "page": 0.0}
         self.seconds |= self.state.seconds
         self.saved_at_s = 0.0

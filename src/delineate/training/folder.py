@@ -14,15 +14,19 @@ from delineate.errors import OutputError, SettingsError
 LOCK = ".lock"
 READY = ".ready"  # locked while machines may join the training
 _MARKERS = frozenset({"plan.yaml", "run.json"})  # one of them makes a folder a run
+# Folders of trainings inside a run: of a cross-validation, a learning curve, a distillation
+PARTS = ("fold-*", "full", "half", "quarter", "larger", "distilled", "alone")
 _LOOK_AGAIN_S = 0.5
 _FILES = (
     "clock",
+    "curve.json",
+    "distill.json",
     "find.json",
+    "folds.json",
     "history.jsonl",
     "metrics.csv",
     "mlflow.json",
     "report.html",
-    "result.json",
     "validation.html",
     "warnings.json",
 )
@@ -114,13 +118,17 @@ def await_joinable(out: Path, limit_s: float) -> None:
 
 
 def clear(out: Path, *, all_of_it: bool) -> None:
-    """Remove what a kill has left in ``out``; with ``all_of_it`` what an earlier run made too."""
+    """Remove what a kill has left in ``out``; with ``all_of_it`` what an earlier run made too.
+
+    What says that a run has come to its end goes in any case: it is about to go on.
+    """
     checkpoints = out / "checkpoints"
-    old = list(checkpoints.glob(".*.part"))
+    old = [out / "result.json", *checkpoints.glob(".*.part")]
     if all_of_it:
         old += [*(out / name for name in _FILES), *checkpoints.glob("*.safetensors")]
         bundles = (path.parent for path in out.glob("*.bundle/manifest.json"))
-        for folder in (out / "tensorboard", out / "samples", *bundles):
+        parts = (path.parent for kind in PARTS for path in out.glob(f"{kind}/plan.yaml"))
+        for folder in (out / "tensorboard", out / "samples", *bundles, *parts):
             shutil.rmtree(folder, ignore_errors=True)
     for path in old:
         path.unlink(missing_ok=True)

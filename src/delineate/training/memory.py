@@ -12,6 +12,13 @@ from delineate.training.world import World
 
 _SHARE = 0.6  # of the memory: the estimate knows no workspaces, no fragments, no other process
 _LOSS_COPIES = 6  # of the logits: log-softmax, softmax, truth, and their gradients
+# What PyTorch, CUDA and its libraries say of a full memory in an error of no class of its own
+_FULL = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 _STATE_COPIES = 4  # of the weights: themselves, gradients, two moments
 
 
@@ -83,5 +90,5 @@ def crops_at_once(
 def out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` is one of the ways in which PyTorch says that memory is full."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _FULL)
     )

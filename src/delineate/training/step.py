@@ -210,7 +210,7 @@ class Stepper:
         ]
         if names:
             return names
-        with alone(self.module):
+        with alone(self.module), self._fabric.autocast():
             for index, name in enumerate(batch.names):
                 one = batch.part(slice(index, index + 1))
                 x = self._normalised(one.images, one.scalings)

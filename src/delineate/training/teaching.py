@@ -32,6 +32,7 @@ class Teaching:
         pairs: (student's id, teacher's id) of each class that both have.
         missing: classes of the student that the teacher does not know.
         normalised_by_image: whether it asks for scale and offset of whole images.
+        unlabelled_sha256: of the images on which it alone has a word; empty without any.
     """
 
     bundle: Path
@@ -41,6 +42,7 @@ class Teaching:
     pairs: tuple[tuple[int, int], ...]
     missing: tuple[str, ...]
     normalised_by_image: bool = False
+    unlabelled_sha256: str = ""
 
     @classmethod
     def of(cls, bundle: Path, classes: Sequence[str], channels: int, dtype: PixelType) -> Teaching:

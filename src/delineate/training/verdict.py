@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,18 @@ VERDICT = ".verdict.json"  # a file of the run's folder
 
 
 def leave_verdict(verdict: Path, error: BaseException) -> None:
-    """Write, unless another process was first, why this one ended on purpose."""
+    """Write, unless another process was first, why this one ended on purpose.
+
+    Whole or not at all: where the disk is full nothing is left, and the process ends by its error.
+    """
     words = {"kind": type(error).__name__}
     if isinstance(error, DelineateError):
         words |= {"found": error.found, "mend": error.mend}
         words |= {} if error.where is None else {"where": error.where}
-    with suppress(FileExistsError), verdict.open("x", encoding="utf-8") as file:
-        json.dump(words, file)
+    with suppress(OSError), tempfile.TemporaryDirectory(dir=verdict.parent) as folder:
+        whole = Path(folder) / verdict.name
+        whole.write_text(json.dumps(words), encoding="utf-8")
+        os.link(whole, verdict)  # fails where another was first
 
 
 def judged(verdict: Path, *, keep: bool) -> BaseException | None:

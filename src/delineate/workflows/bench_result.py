@@ -10,7 +10,7 @@ from typing import Any
 
 from delineate.bundle.footprint import Footprint
 from delineate.engines.throughput import Throughput
-from delineate.engines.timing import Timing
+from delineate.engines.timing import Timing, speedup
 from delineate.evaluation.comparison import Difference
 from delineate.evaluation.evaluate import Evaluation
 from delineate.evaluation.scores import none_if_nan
@@ -170,16 +170,17 @@ class Bench:
         """Sentences: what is ahead, what is no worse and faster, what fits the budget."""
         best = self.measured[0]
         found = [f"{best.label} is the most accurate, with {best.miou:.3f} mIoU."]
-        alike = [
-            one
+        ratios = {
+            one.label: speedup(one.network, best.network)
             for one in self.measured[1:]
-            if one.behind is not None and not one.behind.clear and one.p95_ms < best.p95_ms
-        ]
-        if alike:
-            fastest = min(alike, key=lambda one: one.p95_ms)
+            if one.behind is not None and not one.behind.clear
+        }
+        faster = {label: ratio for label, ratio in ratios.items() if ratio.low > 1}
+        if faster:
+            label, ratio = max(faster.items(), key=lambda item: item[1].value)
             found.append(
-                f"{fastest.label} is {best.p95_ms / fastest.p95_ms:.1f} times as fast, and these "
-                f"images do not show that it is worse."
+                f"{label} is {ratio.value:.1f} times as fast ({ratio.low:.1f} to "
+                f"{ratio.high:.1f}), and these images do not show that it is worse."
             )
         budget_ms = self.settings.p95_ms
         if budget_ms is not None:

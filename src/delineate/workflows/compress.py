@@ -36,7 +36,7 @@ from delineate.engines.timing import time_calls
 from delineate.evaluation.evaluate import Evaluation
 from delineate.evaluation.scores import none_if_nan, score_figures
 from delineate.types import Image, LabelMap, Predictor
-from delineate.workflows.evaluate import as_input, labelled
+from delineate.workflows.evaluate import as_input, labelled, refuse_other_classes
 from delineate.workflows.evaluate import evaluate as score
 
 CALIBRATED_SIDE_PX = 1024  # of an image at most, so that ranges fit the memory
@@ -176,7 +176,8 @@ def compress(
     if admitted:
         written = path if out is None else Path(out)
         work.write(attempts, admitted, search.left_out, written, force=force or out is None)
-    return Compressed(attempts, admitted, tuple(search.left_out), work.timed_hw, written)
+    left_out = (*search.left_out, *(() if written else work.older()))
+    return Compressed(attempts, admitted, left_out, work.timed_hw, written)
 
 
 def _fastest(attempts: Sequence[Attempt]) -> dict[str, Attempt]:
@@ -194,6 +195,7 @@ class _Work:
     def __init__(self, store: BundleStore, data: Dataset, settings: CompressSettings) -> None:
         self.store, self.data, self.settings = store, data, settings
         self.manifest, self.spec = store.manifest, store.manifest.spec()
+        refuse_other_classes(data, self.manifest)
         self._train, self._val = labelled(data, "train"), labelled(data, "val")
         self._image = self._timed_image()
 
@@ -231,6 +233,13 @@ class _Work:
             call=lambda predictor: predictor.predict(image),
             timed=time_calls,
         )
+
+    def older(self) -> tuple[str, ...]:
+        """That variants of an earlier call stay in a bundle that is not written anew."""
+        names = [name for name in self.manifest.variants if name != "float32"]
+        if not names:
+            return ()
+        return (f"the bundle keeps what an earlier call admitted: {', '.join(names)}",)
 
     def write(
         self,

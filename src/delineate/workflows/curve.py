@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from delineate.config import ModelSettings, Plan
+from delineate.config import Architecture, ModelSettings, Plan
 from delineate.data.dataset import Dataset, Sample
 from delineate.data.files import write_text
 from delineate.evaluation.learning_curve import (
@@ -26,9 +26,10 @@ from delineate.evaluation.learning_curve import (
     fit_learning_curve,
 )
 from delineate.models.build import OWN_ENCODERS
+from delineate.planning.candidates import candidate
 from delineate.training.job import Event
 from delineate.workflows.curve_page import write_curve_page
-from delineate.workflows.parts import Done, Part, refuse_short, remove_parts, train_parts
+from delineate.workflows.parts import Done, Part, refuse_short, train_parts
 from delineate.workflows.subsets import class_presence, nested
 from delineate.workflows.training_setup import Prepared, TrainSettings, prepare, started
 
@@ -47,6 +48,11 @@ _LADDERS = (
     ("mobilenet_v2", "efficientnet-b0"),
     ("tu-convnext_tiny", "tu-convnext_small", "tu-convnext_base", "tu-convnext_large"),
 )
+# Networks of one size, and what is the next larger of their kind: plain convolutions, coarse cells
+_ABOVE: dict[Architecture, ModelSettings] = {
+    "fast-scnn": ModelSettings(architecture="ddrnet-23-slim", deep_supervision=True),
+    "ddrnet-23-slim": ModelSettings(architecture="deeplabv3+", encoder="resnet34"),
+}
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,7 @@ class CurveResult:
             if larger is None or self.network is None
             else {
                 "gain": self.network.to_dict(),
+                "name": candidate(larger.part.plan.model).name,
                 "model": larger.part.plan.model.model_dump(mode="json"),
             },
             "missing_classes": {name: list(classes) for name, classes in self.missing.items()},
@@ -121,7 +128,7 @@ def verdict(curve: LearningCurve, network: Estimate | None) -> str:
         if found is not None and found.value >= WORTH and found.low > 0
     ]
     if network is None:
-        head = "More labels would help" if helps else "More labels would not help"
+        head = "More labels would help" if helps else "More labels are not sure to help"
         return f"{head}: {labels}. The network has no larger one to compare with."
     larger = (
         f"with the larger network in the same time: {_points(network.value)} "
@@ -177,10 +184,6 @@ def train_curve(
     parts, missing = _parts(prepared)
     run = prepared.job.run
     with started(prepared, began) as clock:
-        if not settings.resume:
-            for folder in FOLDERS:
-                remove_parts(run, folder)
-            (run / CURVE).unlink(missing_ok=True)
         found = train_parts(parts, prepared, clock, reserve_s=0.0, watch=watch)
         done = {each.part.folder: each for each in found}
         ordered = [done[name] for name in ("quarter", "half", "full")]
@@ -220,7 +223,7 @@ def _parts(prepared: Prepared) -> tuple[list[Part], dict[str, tuple[str, ...]]]:
     ]
     larger = larger_model(job.plan.model)
     if larger is not None:
-        title = f"training the larger network, {larger.encoder}"
+        title = f"training the larger network, {candidate(larger).name}"
         plan = job.plan.model_copy(update={"model": larger})
         replace(job, plan=plan).build()  # refuses what cannot be built before anything is trained
         parts.append(Part("larger", title, parts[0].data, plan, prepared.name))
@@ -239,15 +242,19 @@ def larger_model(model: ModelSettings) -> ModelSettings | None:
     """The next larger encoder of the family, and a decoder twice as wide where it has widths.
 
     The encoder stays where its weights are a file, or neither ladder nor architecture has a larger
-    one. None where nothing of the network can be made larger so.
+    one. A network of one size has another architecture above it. None where nothing of the network
+    can be made larger so.
     """
+    above = _ABOVE.get(model.architecture)
+    if above is not None:
+        return above.model_copy(update={"downscale": model.downscale})
     encoder = model.encoder
     there = OWN_ENCODERS.get(model.architecture)
     if model.encoder_weights in (None, "imagenet"):
         for ladder in _LADDERS:
             if encoder in ladder[:-1]:
-                above = ladder[ladder.index(encoder) + 1]
-                encoder = above if there is None or above in there else encoder
+                larger = ladder[ladder.index(encoder) + 1]
+                encoder = larger if there is None or larger in there else encoder
                 break
     widths = model.decoder_channels
     wider = None if widths is None else tuple(2 * width for width in widths)

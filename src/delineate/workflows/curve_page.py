@@ -68,7 +68,7 @@ def _cards(document: Mapping[str, Any]) -> Html:
         card("gain of twice the labels", _points(gain["value"]), _range(gain)),
     ]
     if network is not None:
-        note = f"{network['model']['encoder']}: {_range(network['gain'])}"
+        note = f"{network['name']}: {_range(network['gain'])}"
         cards.append(card("gain of a larger network", _points(network["gain"]["value"]), note))
     return join(['<div class="cards">', *cards, "</div>"])
 
@@ -104,7 +104,7 @@ def _curve(document: Mapping[str, Any]) -> Html:
     keys = [("measured", _MEASURED), ("power law", _FIT)]
     if network is not None:
         value = measured[-1]["value"] + network["gain"]["value"]
-        tip = f"{network['model']['encoder']}: mIoU {value:.3f}"
+        tip = f"{network['name']}: mIoU {value:.3f}"
         parts.append(dot(x.at(float(labels["images"][-1])), y.at(value), _LARGER, tip))
         keys.append(("larger network", _LARGER))
     parts.append(_keys(keys))

@@ -22,7 +22,7 @@ from delineate.release import measure
 from delineate.training.job import Event
 from delineate.training.teaching import Teaching
 from delineate.workflows.distill_page import write_distill_page
-from delineate.workflows.parts import Done, Part, refuse_short, remove_parts, train_parts
+from delineate.workflows.parts import Done, Part, refuse_short, train_parts
 from delineate.workflows.training_setup import Prepared, TrainSettings, prepare, started
 
 DISTILLED, ALONE = "distilled", "alone"
@@ -132,12 +132,12 @@ def distill(
         DelineateError: what :func:`delineate.workflows.train.train` raises.
     """
     began = time.monotonic()
+    refuse_short(settings, parts=1, reserve_s=0.0)
     parts_count = 2 if compare else 1
     duration = settings.duration
     if duration.budget_s is not None:
         duration = Duration(budget_s=parts_count * duration.budget_s)
     settings = replace(settings, teacher=find_bundle(Path(teacher)), duration=duration)
-    refuse_short(settings, parts=parts_count, reserve_s=0.0)
     data = Dataset.open(Path(dataset))
     prepared = prepare(data, Path(out), plan, changes, settings, kind="a distillation")
     teaching = prepared.job.teaching
@@ -145,10 +145,6 @@ def distill(
         raise SettingsError("there is no teacher", where=prepared.job.run)
     run = prepared.job.run
     with started(prepared, began) as clock:
-        if not settings.resume:
-            for folder in (DISTILLED, ALONE):
-                remove_parts(run, folder)
-            (run / RESULT).unlink(missing_ok=True)
         found = train_parts(
             _parts(prepared, compare=compare), prepared, clock, reserve_s=0.0, watch=watch
         )
@@ -188,6 +184,9 @@ def _parts(prepared: Prepared, *, compare: bool) -> list[Part]:
 def _scored(prepared: Prepared, teaching: Teaching) -> Evaluation | None:
     """The teacher's own scores on val, where its classes are those of the dataset."""
     bundle = load(teaching.bundle, engine="onnxruntime")
-    if bundle.spec.classes != prepared.job.classes:
+    job = prepared.job
+    if bundle.spec.classes != job.classes:
         return None
-    return measure(bundle, bundle.manifest, prepared.job.val, prepared.job.read)[0]
+    # the labels are the dataset's, and so is what is ignored in them
+    terms = bundle.manifest.model_copy(update={"ignore_index": job.ignore_index})
+    return measure(bundle, terms, job.val, job.read)[0]

@@ -61,7 +61,7 @@ def export_ensemble(
 
 def _member(prepared: Prepared, done: Done) -> Member:
     plan = done.part.plan
-    identity = identity_of(plan, done.part.data.fingerprint())
+    identity = identity_of(plan, done.part.data.fingerprint(), prepared.job.teaching)
     network = replace(prepared.job, plan=plan, run=done.run, identity=identity).trained()
     manifest = load(done.bundle, engine="onnxruntime").manifest
     calibration = manifest.calibration

@@ -114,7 +114,7 @@ def predict_with(bundle: Bundle, settings: EvaluateSettings = EvaluateSettings()
     return predict
 
 
-def _refuse_other_classes(data: Dataset, manifest: Manifest) -> None:
+def refuse_other_classes(data: Dataset, manifest: Manifest) -> None:
     classes, ignore = data.info.classes, data.info.ignore_index
     if classes == manifest.class_names:
         return
@@ -147,7 +147,7 @@ class _Terms:
 
 def _terms(data: Dataset, manifest: Manifest, class_map: str | None) -> _Terms:
     if class_map is None:
-        _refuse_other_classes(data, manifest)
+        refuse_other_classes(data, manifest)
         ignore = data.info.ignore_index
         return _Terms(manifest.class_names, ignore, manifest.colours, _as_it_is, _as_it_is)
     truth, prediction = ClassMap.parse(class_map).over_both(

@@ -34,7 +34,7 @@ from delineate.training.fit import EXPORT_S
 from delineate.training.job import Event
 from delineate.workflows.ensemble import export_ensemble
 from delineate.workflows.folds_page import write_folds_page
-from delineate.workflows.parts import Done, Part, refuse_short, remove_parts, train_parts
+from delineate.workflows.parts import Done, Part, refuse_short, train_parts
 from delineate.workflows.subsets import class_presence, divide, pooled
 from delineate.workflows.training_setup import Prepared, TrainSettings, prepare, started
 
@@ -167,9 +167,6 @@ def train_folds(
     prepared = prepare(data, Path(out), plan, changes, settings, kind=kind)
     parts = _parts(prepared, folds)
     with started(prepared, began) as clock:
-        if not settings.resume:
-            remove_parts(prepared.job.run, "fold-*")
-            (prepared.job.run / FOLDS).unlink(missing_ok=True)
         done = tuple(train_parts(parts, prepared, clock, reserve_s=reserve_s, watch=watch))
         evaluation = together([each.evaluation for each in done])
         held_out = HeldOut(evaluation, np.concatenate([each.summaries for each in done]))

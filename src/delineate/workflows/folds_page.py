@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,17 +50,19 @@ def write_folds_page(
 def _cards(evaluation: Evaluation, done: Sequence[Done]) -> Html:
     scores, intervals = evaluation.scores, evaluation.details.intervals
     folds = [each.evaluation.scores.mean_iou for each in done]
+    known = [miou for miou in folds if not math.isnan(miou)]  # nothing is labelled in some folds
     noted = ""
     if intervals is not None:
         low, high = intervals.mean_iou
         noted = f"95 % interval {low:.3f} to {high:.3f} over {intervals.units} {intervals.unit}"
-    spread = f"standard deviation {statistics.stdev(folds):.3f}"
+    spread = f"standard deviation {statistics.stdev(known):.3f}" if len(known) > 1 else ""
+    ends = f"{min(known):.3f} to {max(known):.3f}" if known else "–"
     return join(
         [
             '<div class="cards">',
             card("mean IoU, all images", number(scores.mean_iou), noted),
             card("mean Dice, all images", number(scores.mean_dice)),
-            card("folds, mean IoU", Html(f"{min(folds):.3f} to {max(folds):.3f}"), spread),
+            card("folds, mean IoU", Html(ends), spread),
             card("images", Html(f"{evaluation.n_images:,}"), "each scored once"),
             "</div>",
         ]

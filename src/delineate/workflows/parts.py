@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -156,11 +155,14 @@ def refuse_short(settings: TrainSettings, *, parts: int, reserve_s: float) -> No
     budget_s, aside_s = settings.duration.budget_s, parts * EXPORT_S + reserve_s
     if budget_s is not None and not settings.resume and budget_s <= aside_s:
         raise SettingsError(
-            f"{budget_s:g} s are less than the exports of {parts} trainings take, about "
-            f"{aside_s:.0f} s",
+            f"{budget_s:g} s are less than {_exports(parts)}, about {aside_s:.0f} s",
             where="--budget",
             mend=f"Give {math.ceil(2 * aside_s)} s or more.",
         )
+
+
+def _exports(parts: int) -> str:
+    return f"the exports of {parts} trainings take" if parts > 1 else "an export takes"
 
 
 def _as_found(plan: Plan, first: Path) -> Plan:
@@ -237,9 +239,3 @@ class _Told:
 
     def note(self, text: str) -> None:
         self(Event.note(text))
-
-
-def remove_parts(out: Path, pattern: str) -> None:
-    """Remove the runs below ``out`` whose names fit ``pattern``, for a whole that begins anew."""
-    for plan in out.glob(f"{pattern}/plan.yaml"):
-        shutil.rmtree(plan.parent)

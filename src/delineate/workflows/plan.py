@@ -308,11 +308,12 @@ def _verdict(run: Path) -> str:
 
 def _cut(print_: Fingerprint, image_hw: tuple[int, int], settings: PlanSettings) -> tuple[str, ...]:
     """What the budget means where images are cut into tiles."""
-    height, width = (round(side.median) for side in (print_.height_px, print_.width_px))
-    if settings.image_hw is not None or image_hw == (height, width):
+    height, width = settings.image_hw or _median_hw(print_)
+    if image_hw == (height, width):
         return ()
+    whose = "as asked for" if settings.image_hw is not None else "the median"
     return (
-        f"The images are larger than one tile ({height} x {width} px, the median): the budget was "
+        f"The images are larger than one tile ({height} x {width} px, {whose}): the budget was "
         f"taken for one tile of {image_hw[0]} x {image_hw[1]} px.",
     )
 
@@ -340,18 +341,21 @@ def _work(data: Dataset, print_: Fingerprint, image_hw: tuple[int, int] | None) 
     """An image of train, of the size that is timed, and as a file of the same kind."""
     sample = labelled(data, "train")[0]
     image, _ = read_alike(sample, data.info, print_.look)
-    hw = image_hw or _one_tile(print_)
+    hw = _one_tile(print_, image_hw or _median_hw(print_))
     if image.shape[:2] == hw:
         return Work(sample.image.read_bytes(), image, data.colours)
     fitted = top_left(image, hw, hw)
     return Work(encode_image(fitted, sample.image.suffix), fitted, data.colours)
 
 
-def _one_tile(print_: Fingerprint) -> tuple[int, int]:
-    """The median size of the images, or of their tiles where they are cut."""
+def _median_hw(print_: Fingerprint) -> tuple[int, int]:
+    return round(print_.height_px.median), round(print_.width_px.median)
+
+
+def _one_tile(print_: Fingerprint, image_hw: tuple[int, int]) -> tuple[int, int]:
+    """The size of images, or of their tiles where they are cut."""
     tile_px = ruled(print_).plan.tiling.tile_px
-    height, width = (round(side.median) for side in (print_.height_px, print_.width_px))
-    return min(height, tile_px), min(width, tile_px)
+    return min(image_hw[0], tile_px), min(image_hw[1], tile_px)
 
 
 def _write(found: Planned, dataset: str) -> None:

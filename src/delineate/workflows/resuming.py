@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from delineate.config import Plan, checked, flattened, load_yaml, with_changes
+from delineate.config import Duration, Plan, checked, flattened, load_yaml, with_changes
 from delineate.errors import CheckpointError, SettingsError
 from delineate.models.build import resolved
+from delineate.training.teaching import Teaching
 from delineate.workflows.find import FIND
 
 NOTE = "run.json"
@@ -45,12 +46,14 @@ class Asked:
         plan: before a search for learning rate and batch size.
         name: of the bundle.
         canary: labelled validation images may go into the bundle.
+        find: learning rate and batch size are searched for before the first step.
     """
 
     kind: str
     plan: Plan
     name: str
     canary: bool
+    find: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -58,6 +61,7 @@ class Asked:
             "plan": self.plan.model_dump(mode="json"),
             "name": self.name,
             "canary": self.canary,
+            "find": self.find,
         }
 
 
@@ -103,16 +107,17 @@ def resume(
         kind: of the run, as in :class:`Asked`.
         name: of the bundle, or None for the one that it was begun with.
         canary: images may go into the bundle; where they might not before, they may not now.
-        find: learning rate and batch size are searched for.
+        find: learning rate and batch size are searched for; a run that was begun so goes on so
+            whether it is said again or not.
 
     Raises:
-        SettingsError: there is no run, it is of another kind, or what it was begun with was other
-            than :data:`CHANGEABLE`.
+        SettingsError: there is no run, it is of another kind, what it was begun with was other
+            than :data:`CHANGEABLE`, or it was begun without the search that is asked for now.
     """
     if not (out / "plan.yaml").exists():
         raise SettingsError("holds no run to resume", where=out, mend="Leave --resume out.")
     saved, note = load_yaml(out / "plan.yaml", Plan), read_note(out)
-    asked = _asked(note, out) or Asked(kind, saved, name or "", canary)
+    asked = _asked(note, out, find) or Asked(kind, saved, name or "", canary, find)
     if asked.kind != kind:
         raise SettingsError(
             f"holds {asked.kind}, not {kind}",
@@ -125,23 +130,36 @@ def resume(
             where=out,
             mend="Leave --name out, and rename the bundle when it is there.",
         )
+    if find and not asked.find:
+        raise SettingsError(
+            "was begun without a search for learning rate and batch size",
+            where=out,
+            mend="Leave --find out, or train anew in another folder.",
+        )
     wanted = with_true_encoder(with_changes(plan or asked.plan, changes, "the plan"))
     changed = _changed(asked.plan, wanted, out)
-    if find and not (out / FIND).exists():
+    if asked.find and not (out / FIND).exists():
         saved = asked.plan  # a search that was cut off begins again from the same plan
+    # named now, it counts even where it is what was asked for before a search found another;
+    # with --find it is the first command said again, and what was found counts
+    now, values = flattened(saved.model_dump()), flattened(wanted.model_dump())
+    named = set() if find else CHANGEABLE.intersection(changes)
+    changed |= {field: values[field] for field in named if now.get(field) != values[field]}
     return Resumed(
-        Asked(kind, wanted, asked.name, canary and asked.canary),
+        Asked(kind, wanted, asked.name, canary and asked.canary, asked.find),
         with_changes(saved, changed, out / "plan.yaml"),
         changed,
     )
 
 
-def _asked(note: Mapping[str, Any], out: Path) -> Asked | None:
+def _asked(note: Mapping[str, Any], out: Path, find: bool) -> Asked | None:
+    """What the note says; older ones know nothing of a search, so ``find`` is taken."""
     if "asked" not in note:
         return None
     found = note["asked"]
     plan = checked(Plan, found["plan"], out / NOTE)
-    return Asked(found["kind"], plan, found["name"], found["canary"])
+    search = found.get("find", find)
+    return Asked(found["kind"], plan, found["name"], found["canary"], search)
 
 
 def _changed(before: Plan, wanted: Plan, out: Path) -> dict[str, Any]:
@@ -185,14 +203,32 @@ def with_true_encoder(plan: Plan) -> Plan:
     return plan.model_copy(update={"model": resolved(plan.model)})
 
 
-def identity_of(plan: Plan, dataset_sha256: str) -> str:
-    """The hash by which a checkpoint is known: of the dataset and of what cannot change."""
+def refuse_other_steps(out: Path, kind: str, duration: Duration) -> None:
+    """Raise when several trainings, which are compared, would have different numbers of steps.
+
+    Raises:
+        SettingsError: that is so.
+    """
+    before = read_note(out).get("duration", {}).get("steps", duration.steps)
+    if kind != TRAINING and before != duration.steps:
+        told = "a budget of time" if before is None else f"--steps {before}"
+        raise SettingsError(
+            f"was begun with {told}, which all of its trainings share",
+            where=out,
+            mend=f"Go on with {told}, or begin anew in another folder.",
+        )
+
+
+def identity_of(plan: Plan, dataset_sha256: str, teaching: Teaching | None = None) -> str:
+    """The hash by which a checkpoint is known: of dataset, teacher and what cannot change."""
     settings = flattened(plan.model_dump(mode="json"))
     fixed = {
         name: value
         for name, value in settings.items()
         if name not in CHANGEABLE and (name, value) not in ADDED.items()
     }
-    return hashlib.sha256(
-        f"{json.dumps(fixed, sort_keys=True)}\n{dataset_sha256}".encode()
-    ).hexdigest()
+    own = hashlib.sha256(f"{json.dumps(fixed, sort_keys=True)}\n{dataset_sha256}".encode())
+    if teaching is None:
+        return own.hexdigest()
+    mark = f"{own.hexdigest()} {teaching.sha256}{teaching.unlabelled_sha256}"
+    return hashlib.sha256(mark.encode()).hexdigest()

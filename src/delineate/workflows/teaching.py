@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from delineate.data.dataset import Sample, list_files
+from delineate.data.dataset import Dataset, DatasetInfo, Sample, list_files
 from delineate.data.images import read_image
 from delineate.errors import DatasetError
 from delineate.evaluation.evaluate import Read
@@ -17,11 +16,12 @@ from delineate.training.job import Job
 from delineate.training.teaching import Teaching
 from delineate.types import Image, LabelMap, PredictorSpec
 from delineate.workflows.evaluate import as_input
+from delineate.workflows.resuming import identity_of
 
 IGNORED = 255  # the id of pixels without a label, where the dataset has none
 
 
-def taught(job: Job, teacher: Path, unlabelled: Path | None) -> Job:
+def taught(job: Job, teacher: Path, unlabelled: Path | None, dataset_sha256: str) -> Job:
     """The same training with a teacher, and with images that only the teacher has a word on.
 
     Where there are many of those, labelled images come several times in an epoch, so that at
@@ -33,7 +33,6 @@ def taught(job: Job, teacher: Path, unlabelled: Path | None) -> Job:
         DatasetError: the folder has no images.
     """
     teaching = Teaching.of(teacher, job.classes, job.channels, job.dtype)
-    marks = f"{job.identity} {teaching.sha256}"
     if unlabelled is not None:
         extra = _samples(unlabelled)
         ignored = IGNORED if job.ignore_index is None else job.ignore_index
@@ -46,8 +45,9 @@ def taught(job: Job, teacher: Path, unlabelled: Path | None) -> Job:
             ),
             ignore_index=ignored,
         )
-        marks += " ".join(sample.name for sample in extra)
-    identity = hashlib.sha256(marks.encode()).hexdigest()
+        files = Dataset(unlabelled, DatasetInfo(classes=job.classes), {"train": extra})
+        teaching = replace(teaching, unlabelled_sha256=files.fingerprint())
+    identity = identity_of(job.plan, dataset_sha256, teaching)
     return replace(job, teaching=teaching, identity=identity)
 
 

@@ -162,7 +162,8 @@ def _with_found(prepared: Prepared, stream: SampleStream) -> Prepared:
     write_text(job.run / "plan.yaml", dump_yaml(plan))
     # last, so that a kill before this line searches again
     write_text(job.run / FIND, json.dumps(found.to_dict(), indent=2))
-    job = replace(job, plan=plan, identity=identity_of(plan, prepared.dataset_sha256))
+    identity = identity_of(plan, prepared.dataset_sha256, job.teaching)
+    job = replace(job, plan=plan, identity=identity)
     return replace(prepared, job=job)
 
 

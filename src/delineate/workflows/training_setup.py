@@ -42,6 +42,7 @@ from delineate.workflows.resuming import (
     identity_of,
     read_note,
     refuse_other_dataset,
+    refuse_other_steps,
     resume,
     with_true_encoder,
 )
@@ -142,6 +143,7 @@ def prepare(
         refuse_devices(settings.devices, nodes=settings.nodes, rendezvous=settings.rendezvous)
     name, changes = bundle_name(out, settings.name), changes or {}
     if settings.resume:
+        refuse_other_steps(out, kind, settings.duration)
         found = resume(
             out,
             plan,
@@ -155,12 +157,13 @@ def prepare(
         refuse_other_dataset(out, fingerprint)
         job = job_of(data, out, found.plan, {}, fingerprint, settings)
         asked = replace(found.asked, name=found.asked.name or name)
+        settings = replace(settings, find=asked.find)
         prepared = Prepared(job, data, fingerprint, settings, asked, found.changes)
     else:
         refuse_folder(out, force=settings.force)
         fingerprint = data.fingerprint()
         job = job_of(data, out, plan, changes, fingerprint, settings)
-        asked = Asked(kind, job.plan, name, settings.canary)
+        asked = Asked(kind, job.plan, name, settings.canary, settings.find)
         prepared = Prepared(job, data, fingerprint, settings, asked)
     _refuse_uneven(job.plan, settings)
     return prepared
@@ -225,14 +228,17 @@ def job_of(
         val=samples["val"],
         read=partial(read_alike, info=data.info, first=pixels),
     )
-    return job if settings.teacher is None else taught(job, settings.teacher, settings.unlabelled)
+    if settings.teacher is None:
+        return job
+    return taught(job, settings.teacher, settings.unlabelled, fingerprint)
 
 
 def _settled_plan(plan: Plan | None, pixels: FirstLook, changes: Mapping[str, Any]) -> Plan:
     """The plan that is trained: the default one where none is given, with its changes."""
     if plan is None:
         # an encoder that is named wants an architecture that has one to choose
-        wanted = "unet" if any(field in changes for field in ENCODER_FIELDS) else None
+        named = any(changes.get(field) is not None for field in ENCODER_FIELDS)
+        wanted = "unet" if named else None
         plan = default_plan(pixels, changes.get("model.architecture", wanted))
         if "loss.name" in changes:
             bare = {"loss.class_weights": None, **changes}

@@ -274,7 +274,7 @@ def try_out(
     if math.isnan(done[-1].miou) and all(math.isnan(score) for score in scores.values()):
         reasons = "; ".join(f"{one.name}: {one.failed}" for one in done if one.failed)
         raise RefusedError(
-            f"none of the candidates could be trained ({reasons})",
+            f"none of the candidates of round {number} could be trained ({reasons})",
             where=folder,
             mend="Give more time, or a smaller crop in a plan of your own.",
         )

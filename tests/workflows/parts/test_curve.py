@@ -167,7 +167,7 @@ def test_the_verdict_in_words(
             ("resnet18", (16,)),
         ),
         ({"encoder": "resnet18", "encoder_weights": "imagenet"}, ("resnet34", None)),
-        ({"architecture": "fast-scnn", "encoder": "none"}, None),
+        ({"architecture": "ddrnet-23-slim", "encoder": "none"}, ("resnet34", None)),
         ({"architecture": "deeplabv3-resnet101", "encoder": "resnet101"}, None),
         ({"encoder": "resnet152"}, None),
     ],
@@ -181,6 +181,16 @@ def test_the_next_larger_network(
     else:
         assert found is not None
         assert (found.encoder, found.decoder_channels) == expected
+
+
+def test_a_network_of_one_size_has_another_architecture_above_it() -> None:
+    small = ModelSettings(architecture="fast-scnn", encoder="none", downscale=2)
+    above = larger_model(small)
+    assert above is not None
+    assert (above.architecture, above.downscale) == ("ddrnet-23-slim", 2)
+    highest = larger_model(above)
+    assert highest is not None
+    assert (highest.architecture, highest.downscale) == ("deeplabv3+", 2)
 
 
 @pytest.mark.long
