@@ -11,6 +11,7 @@ import pytest
 from onnx import helper
 
 from delineate.bundle.graph import Wrapping, finish
+from delineate.bundle.load import engines_on
 from delineate.config import Normalisation
 from delineate.engines import onnxruntime as module
 from delineate.engines.onnxruntime import OnnxRuntimePredictor
@@ -73,6 +74,14 @@ def test_what_tensorrt_is_asked_for(finished, monkeypatch, tmp_path, precision):
     assert options["trt_fp16_enable"] is (precision == "float16")
     assert options["trt_int8_enable"] is (precision == "int8")
     assert options["trt_engine_cache_path"] == str(tmp_path / "delineate/tensorrt")
+
+
+def test_engines_that_are_compared_on_a_gpu(monkeypatch):
+    offered = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(module.ort, "get_available_providers", lambda: offered)
+    assert engines_on("cuda", "auto") == ("onnxruntime",)
+    offered.insert(0, "TensorrtExecutionProvider")
+    assert engines_on("cuda", "auto") == ("onnxruntime", "tensorrt")
 
 
 def test_tensorrt_on_a_processor(finished):

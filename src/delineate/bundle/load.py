@@ -269,9 +269,9 @@ def engines_on(device: str, wanted: str) -> tuple[EngineName, ...]:
         case "auto" if device == "gpu":
             return ("openvino",)
         case "auto" if device == "cuda":
-            import onnxruntime
+            from delineate.engines.onnxruntime import tensorrt_offered
 
-            there = "TensorrtExecutionProvider" in onnxruntime.get_available_providers()
+            there = tensorrt_offered()
             return ("onnxruntime", "tensorrt") if there else ("onnxruntime",)
         case "auto":
             there = device == "cpu" and importlib.util.find_spec("openvino") is not None

@@ -130,7 +130,7 @@ def _providers(device: str, tensorrt: TensorRT | None) -> list[_Provider]:
         )
     if tensorrt is None:
         return [(name, {})]
-    if device != "cuda" or TENSORRT not in available:
+    if device != "cuda" or not tensorrt_offered():
         raise EngineError(
             f"TensorRT is not offered by this ONNX Runtime on {device}",
             mend="It needs --device cuda, the onnxruntime-gpu package and the tensorrt package.",
@@ -144,6 +144,11 @@ def _providers(device: str, tensorrt: TensorRT | None) -> list[_Provider]:
         "trt_engine_cache_path": str(cache),
     }
     return [(TENSORRT, options), (name, {})]  # what TensorRT lacks runs on CUDA
+
+
+def tensorrt_offered() -> bool:
+    """Whether this ONNX Runtime was built with TensorRT; that it starts is seen at a first call."""
+    return TENSORRT in ort.get_available_providers()
 
 
 def tensorrt_cache() -> Path:
